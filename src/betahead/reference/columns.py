@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from betahead.reference.frozen import FrozenReference
-from betahead.types import PairBatch, on_device
+from betahead.types import bundled, on_device
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
@@ -47,7 +47,7 @@ def with_reference_columns(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = on_device(collate([dataset[i] for i in rows]), device)
-        for name, values in reference.scores(PairBatch.from_dict(batch)).columns().items():
+        for name, values in reference.scores(bundled(batch)).columns().items():
             column = columns.setdefault(name, [0.0] * len(order))
             for row, value in zip(rows, values.tolist(), strict=True):
                 column[row] = value

@@ -96,6 +96,8 @@ def arguments_of(config: Config, output_dir: Path, **instead: Any) -> DPOConfig:
             max_length=config.data.max_length,
             max_dropped=config.data.max_dropped,
             prompt_template=config.data.prompt_template,
+            forward=config.forward.kind,
+            forward_attention=config.forward.attention,
             precompute_ref_log_probs=config.reference.cache == "auto",
             trust_remote_code=config.model.trust_remote_code,
             disable_tqdm=True,

@@ -58,6 +58,7 @@ def dry_run_of(config: Config, console: Console) -> None:
     precision = next((name for name in ("bf16", "fp16") if config.train.get(name)), "none")
     table.add_row("precision", f"{config.model.dtype} weights, mixed precision: {precision} (none in this dry run)")
     table.add_row("reference", "scored once before training" if config.reference.cache == "auto" else "scored live")
+    table.add_row("forward", trainer.road.line())
     table.add_row("one batch", f"{len(two.train)} pairs in {seconds:.2f} s on the CPU, loss {loss:.4f}")
     console.print(table)
     console.print("nothing was trained or written", highlight=False)
