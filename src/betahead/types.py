@@ -80,6 +80,11 @@ class PairBatch:
         """Number of pairs: half the rows."""
         return self.prompt_mask.shape[0]
 
+    @property
+    def ppl_tokens(self) -> Int[Tensor, " pairs"]:
+        """How many tokens of each prompt count for log PPL."""
+        return self.ppl_mask.sum(dim=-1)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredTokens:
@@ -144,6 +149,12 @@ class PackedPairs:
     def pairs(self) -> int:
         """Number of pairs."""
         return len(self.spans)
+
+    @property
+    def ppl_tokens(self) -> Int[Tensor, " pairs"]:
+        """How many tokens of each prompt count for log PPL."""
+        rows = self.prompts.row
+        return torch.zeros_like(self.prompt_tokens).index_add(0, rows, torch.ones_like(rows))
 
 
 Pairs = PairBatch | PackedPairs
