@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.geometries import GEOMETRIES, QUICK, Geometry, PublicPairs
 from bench.machine import machine, versions
 from bench.results import assembled, write
-from bench.schedule import measured
+from bench.schedule import Measurements, Plan
 from bench.table import report
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,7 +72,8 @@ def main(words: list[str]) -> int:
 
     for line in skipped:
         say(line)
-    raw = measured(geometries, data=data, threads=options.threads, rate_seconds=options.rate_seconds, say=say)
+    plan = Plan(geometries=geometries, threads=options.threads, data=data, rate_seconds=options.rate_seconds, say=say)
+    raw = Measurements(plan).take()
     about = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "bench", *words]),

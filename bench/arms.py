@@ -3,8 +3,9 @@
 TRL 1.16.0 on a CPU. `default` is its defaults with float32 arithmetic, which every arm has (TRL's own default, bfloat16
 autocast, computes something else): gradient checkpointing on, the reference run at every step. `best` is what was found
 to make a step cheapest without changing what is computed: the reference scored beforehand, gradient checkpointing off,
-batches of like lengths. `padding_free` warns and falls back in that version; `use_liger_kernel` needs Triton;
-`activation_offloading` moves activations to where they already are; none of them is on.
+batches of like lengths. Tried on a CPU and left off: `padding_free` (says that it is unavailable and pads),
+`use_liger_kernel` (refused without a package that needs Triton), `activation_offloading` (fails without an accelerator),
+`torch_compile` (compiles anew for every length of batch).
 """
 
 from collections.abc import Mapping
@@ -56,14 +57,14 @@ TRL_BEST = Arm(
     order="grouped",
 )
 PLAIN = Arm(name="plain", title="ours, plain road", library="betahead", forward="separate")
-FIXED = Arm(name="fixed", title="ours, fixed β", library="betahead", forward="shared", passes=4)
+FIXED = Arm(name="fixed", title="ours, fixed β", library="betahead", forward="shared", passes=6)
 FIXED_GROUPED = Arm(
     name="fixed-grouped",
     title="ours, fixed β, grouped",
     library="betahead",
     forward="shared",
     order="grouped",
-    passes=4,
+    passes=6,
 )
 LEARNED_POLICY = Arm(
     name="learned-policy",
@@ -71,7 +72,7 @@ LEARNED_POLICY = Arm(
     library="betahead",
     forward="shared",
     ppl_from="policy",
-    passes=4,
+    passes=6,
 )
 LEARNED_REFERENCE = Arm(
     name="learned-reference",
@@ -79,7 +80,7 @@ LEARNED_REFERENCE = Arm(
     library="betahead",
     forward="shared",
     ppl_from="reference",
-    passes=4,
+    passes=6,
 )
 
 ARMS: dict[str, Arm] = {

@@ -123,8 +123,8 @@ def step_flops(
 
 
 def parameters(shape: ModelShape) -> int:
-    """Weights of a Qwen2 of this shape with tied embeddings, biases and norms included."""
+    """Weights of a Qwen2 of this shape, biases and norms included."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = 2 * shape.hidden * (queries + keys) + queries + 2 * keys
     layer = attention + 3 * shape.hidden * shape.intermediate + 2 * shape.hidden
-    return shape.layers * layer + shape.vocab * shape.hidden + shape.hidden
+    return shape.layers * layer + (1 if shape.tied else 2) * shape.vocab * shape.hidden + shape.hidden

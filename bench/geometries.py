@@ -1,6 +1,7 @@
 """What is measured on: model shapes, where the pairs come from, and how often each arm runs."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bench.arms import (
     FIXED,
@@ -16,7 +17,7 @@ from bench.arms import (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """A Qwen2 with tied embeddings; heads of 64 and an MLP of five to six times the width, as the real ones have."""
+    """A Qwen2: an MLP of five to six times the width and few key-value heads, as the real ones have."""
 
     layers: int
     hidden: int
@@ -24,6 +25,7 @@ class ModelShape:
     kv_heads: int
     intermediate: int
     vocab: int
+    tied: bool = True
 
     @property
     def head_dim(self) -> int:
@@ -61,6 +63,10 @@ class Geometry:
         pairs_per_step: pairs of one optimizer step, the same for all arms.
         rounds: how often the sequence of arms is run through.
         steps: counted steps of a run (an arm may walk over them several times).
+        square: side of the square matrices that the matmul rate is also measured with.
+        dtype: of the weights.
+        adapter: train a LoRA instead of all weights.
+        saved: the model is written once and loaded by each arm; otherwise each arm makes it from its seed.
     """
 
     key: str
@@ -72,6 +78,10 @@ class Geometry:
     pairs_per_step: int = 8
     rounds: int = 3
     steps: int = 2
+    square: int = 2048
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    adapter: bool = False
+    saved: bool = True
 
 
 SMALL = ModelShape(layers=6, hidden=256, heads=4, kv_heads=2, intermediate=1408, vocab=32_000)
@@ -91,8 +101,8 @@ def _growth() -> tuple[Geometry, ...]:
         shape=SMALL,
         data=_EVEN,
         arms=(FIXED,),
-        rounds=3,
-        steps=3,
+        rounds=2,
+        steps=1,
     )
     pairs = (replace(start, name=f"d-pairs-{n}", title=f"growth: {n} pairs a step", pairs_per_step=n) for n in (16, 32))
     vocabularies = (
@@ -110,6 +120,7 @@ GEOMETRIES: tuple[Geometry, ...] = (
         shape=SMALL,
         data=PublicPairs(file="hh_harmless_transcripts.jsonl.gz", layout="hh"),
         arms=_PUBLIC_ARMS,
+        steps=1,
     ),
     Geometry(
         key="b",
@@ -117,7 +128,7 @@ GEOMETRIES: tuple[Geometry, ...] = (
         title="AlpacaEval pairs, 6 × 256, vocabulary 32,000",
         shape=SMALL,
         data=PublicPairs(file="alpaca_eval_pairs.jsonl.gz", layout="explicit"),
-        arms=_PUBLIC_ARMS,
+        arms=tuple(arm for arm in _PUBLIC_ARMS if arm is not PLAIN),
         rounds=1,
         steps=1,
     ),
@@ -128,6 +139,8 @@ GEOMETRIES: tuple[Geometry, ...] = (
         shape=SMALL,
         data=MadePairs(prompt=(512, 512), chosen=(64, 64), rejected=(64, 64), pairs=64),
         arms=(PLAIN, FIXED, LEARNED_POLICY, LEARNED_REFERENCE),
+        rounds=2,
+        steps=1,
     ),
     *_growth(),
     Geometry(
@@ -152,4 +165,45 @@ QUICK = Geometry(
     pairs_per_step=2,
     rounds=1,
     steps=2,
+    square=128,
 )
+
+# DeepSeek-R1-Distill-Qwen-1.5B.
+_R1_DISTILL = ModelShape(layers=28, hidden=1536, heads=12, kv_heads=2, intermediate=8960, vocab=151_936, tied=False)
+_GPU_FULL = Geometry(
+    key="gpu",
+    name="gpu-full",
+    title="DeepSeek-R1-Distill-Qwen-1.5B, all weights",
+    shape=_R1_DISTILL,
+    data=MadePairs(prompt=(256, 768), chosen=(64, 256), rejected=(64, 256), pairs=256),
+    arms=_PUBLIC_ARMS,
+    rounds=2,
+    steps=4,
+    square=8192,
+    dtype="bfloat16",
+    saved=False,
+)
+GPU: tuple[Geometry, ...] = (
+    _GPU_FULL,
+    replace(_GPU_FULL, name="gpu-lora", title="DeepSeek-R1-Distill-Qwen-1.5B, LoRA", adapter=True, rounds=1),
+)
+GPU_TINY: tuple[Geometry, ...] = tuple(
+    replace(
+        geometry,
+        name=f"{geometry.name}-tiny",
+        title=f"tiny, {'LoRA' if geometry.adapter else 'all weights'}",
+        shape=replace(TINY, tied=False),
+        data=QUICK.data,
+        arms=(TRL_BEST, PLAIN, FIXED, LEARNED_POLICY),
+        pairs_per_step=2,
+        rounds=1,
+        steps=1,
+        square=128,
+    )
+    for geometry in GPU
+)
+
+
+def named(name: str) -> Geometry:
+    """The geometry of this name."""
+    return next(geometry for geometry in (*GEOMETRIES, QUICK, *GPU, *GPU_TINY) if geometry.name == name)

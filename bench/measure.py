@@ -2,24 +2,19 @@
 
 import json
 import math
-import resource
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from bench.arms import ARMS, Arm
-from bench.batches import Row, distinct_tokens
-from bench.trainers import OneOff, StepClock, UnavailableError, trainer_for
-
-IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
-
-
-def peak_bytes() -> int:
-    """The largest resident size of this process so far (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from bench.batches import Row
+from bench.records import check_same_rows, counted, peak_bytes, walked
+from bench.trainers import Job, OneOff, StepClock, trainer_for
+from bench.unavailable import UnavailableError
 
 
 def import_library(arm: Arm) -> None:
@@ -29,18 +24,6 @@ def import_library(arm: Arm) -> None:
     else:
         from betahead import DPOConfig, DPOTrainer
     assert DPOConfig and DPOTrainer
-
-
-def check_same_rows(trainer: Any, rows: list[Row]) -> None:
-    """The trainer holds these ids, in this order, and nothing else."""
-    held = [{name: row[name] for name in IDS} for row in trainer.train_dataset]
-    assert held == rows, "the trainer's token ids are not the ones that it was given"
-
-
-def counted(moments: list[float], batches: int, passes: int) -> list[float]:
-    """Seconds of the steps that count: all but the first of each pass, which is the short batch to warm up on."""
-    assert len(moments) == batches * passes, f"{len(moments)} steps instead of {batches * passes}"
-    return [moments[i] - moments[i - 1] for i in range(1, len(moments)) if i % batches]
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -54,19 +37,19 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     rows = [row for batch in batches for row in batch]
     record, clock = OneOff(), StepClock()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = trainer_for(arm, rows, folder / "model", Path(scratch), len(batches[0]), record)
+        policy = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+        job = Job(arm=arm, rows=rows, policy=policy, folder=Path(scratch), pairs_per_step=len(batches[0]))
+        trainer = trainer_for(job, record)
         check_same_rows(trainer, rows)
         trainer.add_callback(clock)
         trainer.train()
     assert arm.live_reference or record.seconds.get("reference", 0.0) > 0, "the reference's scoring was not seen"
     assert abs(record.losses[0] - math.log(2)) < 1e-4, f"the first loss is {record.losses[0]}, not log 2"
     weights = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    walked = batches[1:] * arm.passes
     return {
         "threads": torch.get_num_threads(),
         "step_seconds": counted(clock.moments, len(batches), arm.passes),
-        "step_pairs": [len(batch) for batch in walked],
-        "step_tokens": [sum(map(distinct_tokens, batch)) for batch in walked],
+        **walked(batches, arm.passes),
         "first_loss": record.losses[0],
         "bare_bytes": bare,
         "peak_bytes": peak_bytes() - bare,

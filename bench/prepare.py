@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from bench.batches import Row, chosen_batches, distinct_tokens
 from bench.carrier import EOS_ID, PAD_ID
-from bench.geometries import GEOMETRIES, QUICK, Geometry, MadePairs, ModelShape, PublicPairs
+from bench.geometries import Geometry, MadePairs, ModelShape, PublicPairs, named
 
 SEED = 0
 
@@ -54,8 +54,8 @@ def made_rows(data: MadePairs, vocab: int) -> list[Row]:
     ]
 
 
-def fresh_model(shape: ModelShape, positions: int, **changes: Any) -> Qwen2ForCausalLM:
-    """A Qwen2 of this shape with seeded random weights in float32."""
+def fresh_model(shape: ModelShape) -> Qwen2ForCausalLM:
+    """A Qwen2 of this shape with seeded random weights, of the default dtype and on the default device."""
     settings: dict[str, Any] = {
         "vocab_size": shape.vocab,
         "hidden_size": shape.hidden,
@@ -63,15 +63,15 @@ def fresh_model(shape: ModelShape, positions: int, **changes: Any) -> Qwen2ForCa
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
-        "max_position_embeddings": positions,
-        "tie_word_embeddings": True,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": shape.tied,
         "attention_dropout": 0.0,
         "pad_token_id": PAD_ID,
         "bos_token_id": None,
         "eos_token_id": EOS_ID,
     }
     torch.manual_seed(SEED)
-    return Qwen2ForCausalLM(Qwen2Config(**(settings | changes)))
+    return Qwen2ForCausalLM(Qwen2Config(**settings))
 
 
 def prepare(geometry: Geometry, steps: int, data_folder: Path | None, folder: Path) -> None:
@@ -86,14 +86,14 @@ def prepare(geometry: Geometry, steps: int, data_folder: Path | None, folder: Pa
     whole = {"pairs": len(rows), "tokens": sum(map(distinct_tokens, rows))}
     folder.mkdir(parents=True)
     (folder / "rows.json").write_text(json.dumps({"whole": whole, "batches": batches}))
-    fresh_model(geometry.shape, 2048).save_pretrained(folder / "model")
+    if geometry.saved:
+        fresh_model(geometry.shape).save_pretrained(folder / "model")
 
 
 def main(request: dict[str, Any]) -> None:
     """Prepare the geometry that the request names."""
-    geometry = next(g for g in (*GEOMETRIES, QUICK) if g.name == request["geometry"])
     data = None if request["data"] is None else Path(request["data"])
-    prepare(geometry, request["steps"], data, Path(request["folder"]))
+    prepare(named(request["geometry"]), request["steps"], data, Path(request["folder"]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.geometries import GEOMETRIES, QUICK, ModelShape
+from bench.geometries import ModelShape, named
 
 
 def rate(
@@ -76,14 +76,15 @@ def rate_at_shapes(
 def main(request: dict[str, Any]) -> None:
     """Measure and write the rates of one geometry."""
     torch.set_num_threads(request["threads"])
-    geometry = next(g for g in (*GEOMETRIES, QUICK) if g.name == request["geometry"])
-    seconds, side = request["seconds"], request["side"]
+    geometry = named(request["geometry"])
+    seconds, side, device = request["seconds"], geometry.square, request["device"]
+    kind = {"device": device, "dtype": getattr(torch, geometry.dtype)}
     found = {
         "geometry": geometry.name,
         "round": request["round"],
         "threads": torch.get_num_threads(),
-        "model_shapes": rate_at_shapes(geometry.shape, request["tokens"], request["scored"], seconds=seconds),
-        "square": rate(side, side, side, seconds=seconds / 2),
+        "model_shapes": rate_at_shapes(geometry.shape, request["tokens"], request["scored"], seconds=seconds, **kind),
+        "square": rate(side, side, side, seconds=seconds / 2, **kind),
         "side": side,
     }
     Path(request["result"]).write_text(json.dumps(found), encoding="utf-8")

@@ -9,7 +9,7 @@ from bench.arms import ARMS, Arm
 from bench.flops import Lengths, StepFlops, parameters, step_flops
 from bench.geometries import Geometry
 from bench.spread import by_round, seconds_a_step, spread
-from bench.targets import verdicts
+from bench.targets import TARGETS, Target, verdicts
 
 SCHEMA = 1
 
@@ -29,6 +29,7 @@ def counted_flops(geometry: Geometry, arm: Arm, batches: Sequence[Sequence[Seque
             road=road,
             live_reference=arm.live_reference,
             ppl_from=arm.ppl_from,
+            trained_share=0.0 if geometry.adapter else 1.0,
             head_parameters=0 if arm.ppl_from is None else head_parameters(geometry),
         )
         for batch in batches
@@ -58,7 +59,12 @@ def rooflines(runs: Sequence[dict[str, Any]], rates: Sequence[dict[str, Any]], f
 
 
 def assembled(
-    raw: dict[str, Any], geometries: Sequence[Geometry], *, about: dict[str, Any], skipped: Sequence[str]
+    raw: dict[str, Any],
+    geometries: Sequence[Geometry],
+    *,
+    about: dict[str, Any],
+    skipped: Sequence[str],
+    targets: Sequence[Target] = TARGETS,
 ) -> dict[str, Any]:
     """The content of a results file.
 
@@ -67,6 +73,7 @@ def assembled(
         geometries: the ones measured.
         about: versions, machine, command, date, threads.
         skipped: one sentence for each geometry that could not be measured.
+        targets: what was to be reached.
     """
     flops = {
         geometry.name: {
@@ -99,7 +106,7 @@ def assembled(
         "flops": flops,
         "roofline": rooflines(raw["runs"], raw["rates"], flops),
     }
-    return {**results, "verdicts": verdicts(results)}
+    return {**results, "verdicts": verdicts(results, targets)}
 
 
 def write(results: dict[str, Any], path: Path) -> None:

@@ -42,7 +42,7 @@ def arms_table(results: Results, geometry: str) -> str:
     for name in results["geometries"][geometry]["arms"]:
         runs = list(by_round(results["runs"], geometry, name).values())
         if not runs:
-            reason = results["unavailable"].get(name, "not measured")
+            reason = results["unavailable"].get(geometry, {}).get(name, "not measured")
             rows.append(f"| {results['arms'][name]['title']} | {reason} | | | | | | |")
             continue
         per_step = results["geometries"][geometry]["pairs_per_step"]
@@ -60,6 +60,18 @@ def arms_table(results: Results, geometry: str) -> str:
         )
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def sample(results: Results, geometry: str) -> str:
+    """How long the measured pairs are beside those of the whole set."""
+    whole = results["whole"][geometry]
+    measured = [
+        f"{order} {sum(map(sum, pairs)) / len(pairs):.0f}"
+        for order, batches in results["lengths"][geometry].items()
+        if (pairs := [pair for batch in batches for pair in batch])
+    ]
+    mean = whole["tokens"] / whole["pairs"]
+    return f"Tokens a pair: {mean:.0f} in the whole set of {whole['pairs']:,}; in the batches, {', '.join(measured)}."
 
 
 def verdict_table(results: Results) -> str:
@@ -107,6 +119,7 @@ def headline(results: Results) -> str:
             f"{described['rounds']} rounds (range):",
             lead(results, name),
             arms_table(results, name),
+            sample(results, name),
         ]
         blocks.append("\n\n".join(words))
     machine, versions = results["machine"], results["versions"]
@@ -120,7 +133,8 @@ def headline(results: Results) -> str:
 def report(results: Results) -> str:
     """What the command prints: every geometry, then the targets."""
     blocks = [
-        f"### {described['title']}\n\n{arms_table(results, name)}" for name, described in results["geometries"].items()
+        f"### {described['title']}\n\n{arms_table(results, name)}\n\n{sample(results, name)}"
+        for name, described in results["geometries"].items()
     ]
     for name in results["geometries"]:
         if comparisons(results, name):

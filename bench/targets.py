@@ -167,6 +167,6 @@ TARGETS: tuple[Target, ...] = (
 )
 
 
-def verdicts(results: Results, targets: Sequence[Target] = TARGETS) -> list[dict[str, Any]]:
+def verdicts(results: Results, targets: Sequence[Target]) -> list[dict[str, Any]]:
     """One verdict per target."""
     return [target.verdict(results) for target in targets]

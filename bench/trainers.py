@@ -8,17 +8,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 from bench.arms import Arm
 from bench.batches import Row
 from bench.carrier import carrier_tokenizer, text_of
-
-BETA = 0.1
-
-
-class UnavailableError(Exception):
-    """The installed package does not have what the arm asks for."""
+from bench.rules import BETA, rule_of
+from bench.unavailable import UnavailableError
 
 
 class StepClock(TrainerCallback):
@@ -72,40 +68,58 @@ def recording(trainer: type, record: OneOff, timed: Mapping[str, str]) -> type:
     return type(f"Recorded{trainer.__name__}", (trainer,), {**methods, "training_step": training_step})
 
 
-def shared_settings(arm: Arm, folder: Path, pairs_per_step: int) -> dict[str, Any]:
-    """Training arguments that both libraries know and every arm has; the rows come in their order."""
-    return {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": pairs_per_step,
-        "per_device_eval_batch_size": pairs_per_step,
-        "num_train_epochs": arm.passes,
-        "train_sampling_strategy": "sequential",
-        "learning_rate": 1e-6,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 10,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "report_to": "none",
-        "dataloader_pin_memory": False,
-        "use_cpu": True,
-        "seed": 0,
-        "max_length": None,
-        "bf16": False,
-    }
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a trainer is made for.
+
+    Args:
+        arm: how to train.
+        rows: ids, in the order of training.
+        policy: the model.
+        reference: a second model where one is to run live and the library cannot load it itself.
+        folder: for whatever the library writes.
+        pairs_per_step: pairs of a batch.
+        peft_config: an adapter to train.
+        changes: training arguments that differ from `shared_settings`.
+    """
+
+    arm: Arm
+    rows: Sequence[Row]
+    policy: Any
+    reference: Any = None
+    folder: Path
+    pairs_per_step: int
+    peft_config: Any = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Training arguments that both libraries know, then the arm's own; the rows come in their order."""
+        shared = {
+            "output_dir": str(self.folder),
+            "per_device_train_batch_size": self.pairs_per_step,
+            "per_device_eval_batch_size": self.pairs_per_step,
+            "num_train_epochs": self.arm.passes,
+            "train_sampling_strategy": "sequential",
+            "learning_rate": 1e-6,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 10,
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "report_to": "none",
+            "dataloader_pin_memory": False,
+            "use_cpu": True,
+            "seed": 0,
+            "max_length": None,
+            "bf16": False,
+        }
+        return shared | dict(self.changes) | dict(self.arm.settings)
 
 
-def causal_model(model_folder: Path) -> Any:
-    """The geometry's model in float32."""
-    return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-
-
-def trl_trainer(
-    arm: Arm, rows: Sequence[Row], model_folder: Path, folder: Path, pairs_per_step: int, record: OneOff
-) -> Any:
+def trl_trainer(job: Job, record: OneOff) -> Any:
     """TRL's trainer. It takes texts, not ids, so the ids reach it as words that its tokenizer turns back into them."""
     import trl
 
-    policy = causal_model(model_folder)
     texts = Dataset.from_list(
         [
             {
@@ -113,52 +127,44 @@ def trl_trainer(
                 "chosen": " " + text_of(row["chosen_ids"]),
                 "rejected": " " + text_of(row["rejected_ids"]),
             }
-            for row in rows
+            for row in job.rows
         ]
     )
-    settings = shared_settings(arm, folder, pairs_per_step) | dict(arm.settings) | {"beta": BETA}
     trainer = recording(trl.DPOTrainer, record, {"_precompute_ref_logps": "reference"})
     return trainer(
-        model=policy,
-        args=trl.DPOConfig(**settings),
+        model=job.policy,
+        ref_model=job.reference,
+        args=trl.DPOConfig(**job.settings, beta=BETA),
         train_dataset=texts,
-        processing_class=carrier_tokenizer(policy.config.vocab_size),
+        processing_class=carrier_tokenizer(job.policy.config.vocab_size),
+        peft_config=job.peft_config,
     )
 
 
-def our_trainer(
-    arm: Arm, rows: Sequence[Row], model_folder: Path, folder: Path, pairs_per_step: int, record: OneOff
-) -> Any:
+def our_trainer(job: Job, record: OneOff) -> Any:
     """Our trainer on the ids themselves.
-
-    The prior on the level of a learned β is off, so that every arm's first loss is log 2; it is one number a batch.
 
     Raises:
         UnavailableError: the installed package has no such road.
     """
-    from betahead import DPOConfig, DPOTrainer, LearnedBeta
+    from betahead import DPOConfig, DPOTrainer
 
-    known = {field.name for field in dataclasses.fields(DPOConfig)}
-    settings = shared_settings(arm, folder, pairs_per_step) | dict(arm.settings)
-    if "forward" in known:
-        settings["forward"] = arm.forward
-    elif arm.forward != "separate":
-        raise UnavailableError(f"this version of betahead has no forward={arm.forward!r}")
-    beta = BETA if arm.ppl_from is None else LearnedBeta(net="mlp", ppl_from=arm.ppl_from, prior_weight=0.0)
-    policy = causal_model(model_folder)
+    settings = job.settings
+    if "forward" in {field.name for field in dataclasses.fields(DPOConfig)}:
+        settings["forward"] = job.arm.forward
+    elif job.arm.forward != "separate":
+        raise UnavailableError(f"this version of betahead has no forward={job.arm.forward!r}")
     trainer = recording(DPOTrainer, record, {"_with_reference": "reference", "_calibrate": "calibration"})
     return trainer(
-        model=policy,
+        model=job.policy,
         args=DPOConfig(**settings),
-        train_dataset=Dataset.from_list(list(rows)),
-        processing_class=carrier_tokenizer(policy.config.vocab_size),
-        beta=beta,
+        train_dataset=Dataset.from_list(list(job.rows)),
+        processing_class=carrier_tokenizer(job.policy.config.vocab_size),
+        peft_config=job.peft_config,
+        beta=rule_of(job.arm),
     )
 
 
-def trainer_for(
-    arm: Arm, rows: Sequence[Row], model_folder: Path, folder: Path, pairs_per_step: int, record: OneOff
-) -> Any:
+def trainer_for(job: Job, record: OneOff) -> Any:
     """The arm's trainer, ready to train, its reference scored if that is to be done beforehand."""
-    make = trl_trainer if arm.library == "trl" else our_trainer
-    return make(arm, rows, model_folder, folder, pairs_per_step, record)
+    return trl_trainer(job, record) if job.arm.library == "trl" else our_trainer(job, record)
