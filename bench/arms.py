@@ -3,9 +3,9 @@
 TRL 1.16.0 on a CPU. `default` is its defaults with float32 arithmetic, which every arm has (TRL's own default, bfloat16
 autocast, computes something else): gradient checkpointing on, the reference run at every step. `best` is what was found
 to make a step cheapest without changing what is computed: the reference scored beforehand, gradient checkpointing off,
-batches of like lengths. Tried on a CPU and left off: `padding_free` (says that it is unavailable and pads),
-`use_liger_kernel` (refused without a package that needs Triton), `activation_offloading` (fails without an accelerator),
-`torch_compile` (compiles anew for every length of batch).
+batches of like lengths. Tried on a CPU and left off: `padding_free` (it says that it is unavailable, and pads),
+`use_liger_kernel` (refused: its package needs Triton), `activation_offloading` (fails without an accelerator),
+`torch_compile` (two layers of 32 were not compiled within two minutes).
 """
 
 from collections.abc import Mapping

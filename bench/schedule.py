@@ -35,7 +35,6 @@ class Child:
             "TOKENIZERS_PARALLELISM": "false",
             "TQDM_DISABLE": "1",
             "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(scratch / "cache"),
             "PYTHONWARNINGS": "ignore",
         }
 
@@ -47,14 +46,16 @@ class Child:
         """
         result = self.scratch / "result.json"
         result.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"bench.{name}", json.dumps({**request, "result": str(result)})],
-            env=self.environment,
-            cwd=self.scratch,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # A folder of its own for whatever is cached: no run finds what another has scored.
+        with tempfile.TemporaryDirectory(dir=self.scratch) as own:
+            done = subprocess.run(
+                [sys.executable, "-m", f"bench.{name}", json.dumps({**request, "result": str(result)})],
+                env={**self.environment, "HF_HOME": own, "XDG_CACHE_HOME": own},
+                cwd=own,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if done.returncode != 0:
             raise RuntimeError(f"bench.{name} failed on {request}:\n{done.stderr[-3000:]}")
         return json.loads(result.read_text()) if result.exists() else {}

@@ -73,6 +73,14 @@ def test_the_harness_measures_both_libraries_and_writes_every_number(tmp_path: P
     assert "| ours, plain road |" in screen
 
 
+def test_the_parent_of_all_runs_loads_nothing_large(tmp_path: Path) -> None:
+    # Linux starts the peak memory of a child at that of the process that it was made by.
+    (tmp_path / "asked.py").write_text(
+        "import sys, bench.__main__, bench.gpu\nprint({'torch', 'numpy'} & {*sys.modules})"
+    )
+    assert run("asked", path=tmp_path) == "set()\n"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_cuda_device_the_gpu_benchmark_says_so_and_ends_well(tmp_path: Path) -> None:
     assert run("bench.gpu", "--out", str(tmp_path)).startswith("No CUDA device here, so nothing was measured;")
