@@ -3,13 +3,12 @@
 import argparse
 import datetime
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from bench.geometries import GEOMETRIES, QUICK, Geometry, PublicPairs
-from bench.machine import machine, versions
+from bench.machine import command, machine, versions
 from bench.results import assembled, write
 from bench.schedule import Measurements, Plan
 from bench.table import report
@@ -26,7 +25,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="instead of each geometry's own")
     parser.add_argument("--steps", type=int, help="counted steps of a run, instead of each geometry's own")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="the same for every arm")
-    parser.add_argument("--rate-seconds", type=float, default=3.0, help="time given to the matmul rate, each round")
+    parser.add_argument("--rate-seconds", type=float, default=2.0, help="time given to the matmul rate, each round")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the harness works, nothing else")
     parser.add_argument("--name", default="cpu", help="of the results file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results file")
@@ -76,7 +75,7 @@ def main(words: list[str]) -> int:
     raw = Measurements(plan).take()
     about = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": shlex.join(["python", "-m", "bench", *words]),
+        "command": command("bench", words),
         "threads": options.threads,
         "versions": versions(),
         "machine": machine(),

@@ -7,7 +7,6 @@ installed, and the results say which road was measured. Without a CUDA device it
 
 import argparse
 import datetime
-import shlex
 import sys
 import tempfile
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any
 
 from bench.geometries import GPU, GPU_TINY
 from bench.gpu_targets import GPU_TARGETS
-from bench.machine import machine, versions
+from bench.machine import command, machine, versions
 from bench.results import assembled, write
 from bench.schedule import Child, Measurements, Plan
 from bench.table import report
@@ -86,7 +85,7 @@ def measured(geometries: list[Any], options: argparse.Namespace, hardware: dict[
     )
     about = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": shlex.join(["python", "-m", "bench.gpu", *words]),
+        "command": command("bench.gpu", words),
         "threads": plan.threads,
         "versions": versions(),
         "machine": hardware,

@@ -4,6 +4,8 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
+
+
+def command(module: str, words: Sequence[str]) -> str:
+    """The command as anyone would repeat it: without the folder that the results were written to."""
+    kept = [word for before, word in zip(["", *words], words, strict=False) if "--out" not in (before, word)]
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def cpu_model() -> str:

@@ -69,7 +69,7 @@ def test_the_harness_measures_both_libraries_and_writes_every_number(tmp_path: P
     assert {one["threads"] for one in results["runs"]} == {1}
     assert results["versions"]["trl"] == "1.16.0" and results["machine"]["cores"] >= 1
     text = (tmp_path / "made.json").read_text()
-    assert str(tmp_path) not in text.replace(results["command"], "") and os.uname().nodename not in text
+    assert str(tmp_path) not in text and os.uname().nodename not in text
     assert "| ours, plain road |" in screen
 
 

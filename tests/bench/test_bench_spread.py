@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.geometries import GEOMETRIES, named
+from bench.machine import command
 from bench.results import assembled, read, write
 from bench.spread import pairs_a_second_with_reference, ratio, spread
 from bench.table import BEGIN, END, arms_table, headline, lead, marked_part, number, report, with_marked_part
@@ -146,6 +147,11 @@ def test_an_arm_that_could_not_run_says_why() -> None:
     runs = [one for one in raw()["runs"] if one["arm"] != "fixed"]
     made = results(runs=runs, unavailable={"a-hh": {"fixed": "no such road"}})
     assert "| ours, fixed β | no such road |" in arms_table(made, "a-hh")
+
+
+def test_the_command_is_shown_without_the_machines_paths() -> None:
+    words = ["--only", "a", "--out", "/some/where", "--rounds", "3"]
+    assert command("bench", words) == "python -m bench --only a --rounds 3"
 
 
 @pytest.mark.parametrize(("value", "text"), [(123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123")])
