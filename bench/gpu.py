@@ -39,16 +39,16 @@ def parsed(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def gpu_of_this_machine(child: Child) -> str | None:
+def gpu_of_this_machine() -> str | None:
     """The device's name, asked in a process of its own; None without a CUDA device."""
-    return child("gpu_name").get("name")
+    with tempfile.TemporaryDirectory() as scratch:
+        return Child(Path(scratch), 1)("gpu_name")["name"]
 
 
 def main(words: list[str]) -> int:
     """Run the benchmarks."""
     options = parsed(words)
-    with tempfile.TemporaryDirectory() as scratch:
-        name = gpu_of_this_machine(Child(Path(scratch), 1))
+    name = None if options.device == "cpu" else gpu_of_this_machine()
     if options.device == "cuda" and name is None:
         print("No CUDA device here, so nothing was measured; `--device cpu --tiny` shows that the program runs.")
         return 0
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
         for geometry in (GPU_TINY if options.tiny else GPU)
         if geometry.name in options.only
     ]
-    results = measured(geometries, options, {**machine(), "gpu": name if options.device == "cuda" else None}, words)
+    results = measured(geometries, options, {**machine(), "gpu": name}, words)
     write(results, options.out / f"{options.name}.json")
     print(report(results))
     return 0

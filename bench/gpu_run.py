@@ -13,13 +13,13 @@ from torch import nn
 from bench.arms import ARMS, Arm
 from bench.batches import Row
 from bench.geometries import Geometry, named
+from bench.low_rank import ALPHA, RANK, with_low_rank
 from bench.prepare import fresh_model
 from bench.records import check_same_rows, counted, peak_bytes, walked
 from bench.stand_ins import fill_in, missing
 from bench.unavailable import UnavailableError
 
 TRAINER_NEEDS = ("accelerate", "datasets", "peft", "jaxtyping")
-ADAPTER = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
 def policy_of(geometry: Geometry, device: str, dtype: torch.dtype) -> Any:
@@ -46,6 +46,7 @@ def by_trainer(arm: Arm, geometry: Geometry, batches: list[list[Row]], device: s
 
     from bench.trainers import Job, OneOff, StepClock, trainer_for
 
+    adapter = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
     rows = [row for batch in batches for row in batch]
     dtype = getattr(torch, geometry.dtype)
     second = arm.live_reference and not geometry.adapter
@@ -58,7 +59,7 @@ def by_trainer(arm: Arm, geometry: Geometry, batches: list[list[Row]], device: s
             reference=policy_of(geometry, device, dtype) if second else None,
             folder=Path(scratch),
             pairs_per_step=len(batches[0]),
-            peft_config=LoraConfig(**ADAPTER) if geometry.adapter else None,
+            peft_config=adapter if geometry.adapter else None,
             changes={"use_cpu": device == "cpu", "bf16": dtype == torch.bfloat16},
         )
         trainer = trainer_for(job, record)
@@ -78,7 +79,6 @@ def by_trainer(arm: Arm, geometry: Geometry, batches: list[list[Row]], device: s
 def by_loop(arm: Arm, geometry: Geometry, batches: list[list[Row]], device: str) -> dict[str, Any]:
     """One of our arms by a plain loop: the engine without what `DPOTrainer` needs beside it."""
     from bench.loop import train
-    from bench.low_rank import with_low_rank
 
     policy = policy_of(geometry, device, getattr(torch, geometry.dtype))
     if geometry.adapter:
@@ -131,6 +131,8 @@ def roads_apart(request: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for dtype in ("float32", geometry.dtype):
         policy: nn.Module = policy_of(geometry, device, getattr(torch, dtype))
+        if geometry.adapter:
+            policy = with_low_rank(policy)
         found[dtype] = parity(policy, rows, device)
         del policy
     return found

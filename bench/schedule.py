@@ -58,7 +58,7 @@ class Child:
             )
         if done.returncode != 0:
             raise RuntimeError(f"bench.{name} failed on {request}:\n{done.stderr[-3000:]}")
-        return json.loads(result.read_text()) if result.exists() else {}
+        return json.loads(result.read_text()) if result.exists() else {}  # `prepare` leaves a folder instead
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,23 @@ def verdict_table(results: Results) -> str:
             sign = "≥" if verdict["side"] == "least" else "≤"
             figure = f"{verdict['figure']:.3g}"
             rows.append(f"| {verdict['title']} | {sign} {verdict['bound']:g} | {figure} | {verdict['status']} |")
-    return "\n".join(rows)
+    unmeasured = sum(verdict["figure"] is None for verdict in results["verdicts"])
+    return "\n".join(rows) + (f"\n\nTargets not measured here: {unmeasured}." if unmeasured else "")
+
+
+def roads(results: Results, geometry: str) -> str:
+    """What drove our arms, and how far our two roads are apart, where that was asked (on a GPU)."""
+    drivers = {run["driver"] for run in results["runs"] if run["geometry"] == geometry and "driver" in run}
+    apart = results["parity"].get(geometry, {})
+    lines = [f"Driven by: {', '.join(sorted(drivers))}."] if drivers else []
+    if "unavailable" in apart:
+        lines.append(f"Shared against separate: not measured, {apart['unavailable']}.")
+    else:
+        lines += [
+            f"Shared against separate, {dtype}: loss {found['loss']:.1e}, gradients {found['gradient']:.1e} (relative)."
+            for dtype, found in apart.items()
+        ]
+    return "\n".join(lines)
 
 
 def comparisons(results: Results, geometry: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -111,6 +127,7 @@ def lead(results: Results, geometry: str) -> str:
 def headline(results: Results) -> str:
     """What README shows: of each geometry where TRL was measured, ratios and table; machine and command."""
     shown = [name for name in results["geometries"] if comparisons(results, name)]
+    shown.sort(key=lambda name: comparisons(results, name)[0][1]["median"])
     blocks: list[str] = []
     for name in shown:
         described = results["geometries"][name]
@@ -137,9 +154,13 @@ def report(results: Results) -> str:
         for name, described in results["geometries"].items()
     ]
     for name in results["geometries"]:
+        if found := roads(results, name):
+            blocks.append(found)
         if comparisons(results, name):
             blocks.append(f"{results['geometries'][name]['title']}:\n\n{lead(results, name)}")
-    blocks += [*results["skipped"], verdict_table(results), TRL_ON_A_CPU]
+    left_out = [f"No time was left for: {', '.join(results['left_out'])}."] if results["left_out"] else []
+    on_a_cpu = [] if results["machine"].get("gpu") else [TRL_ON_A_CPU]
+    blocks += [*results["skipped"], *left_out, verdict_table(results), *on_a_cpu]
     return "\n\n".join(blocks)
 
 

@@ -89,7 +89,7 @@ def test_without_a_cuda_device_the_gpu_benchmark_says_so_and_ends_well(tmp_path:
 
 def test_the_gpu_benchmark_needs_torch_and_transformers_alone(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
-    words = ["--device", "cpu", "--tiny", "--only", "gpu-lora-tiny", "--arms", "plain", "trl-best"]
+    words = ["--device", "cpu", "--tiny", "--minutes", "60", "--only", "gpu-lora-tiny", "--arms", "plain", "trl-best"]
     run("bench.gpu", *words, "--name", "made", "--out", str(tmp_path), path=tmp_path)
     results = json.loads((tmp_path / "made.json").read_text())
     check_complete(results, "gpu-lora-tiny", {"plain"})
@@ -103,7 +103,7 @@ def test_the_gpu_benchmark_needs_torch_and_transformers_alone(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_drives_both_trainers_where_they_are_installed(tmp_path: Path) -> None:
-    words = ["--device", "cpu", "--tiny", "--arms", "trl-best", "plain"]
+    words = ["--device", "cpu", "--tiny", "--minutes", "60", "--arms", "trl-best", "plain"]
     run("bench.gpu", *words, "--name", "made", "--out", str(tmp_path))
     results = json.loads((tmp_path / "made.json").read_text())
     for geometry in ("gpu-full-tiny", "gpu-lora-tiny"):

@@ -70,7 +70,8 @@ def results(**changes: Any) -> dict[str, Any]:
         "versions": {"torch": "2", "transformers": "5", "trl": "1.16.0"},
         "machine": {"cpu": "some processor", "cores": 2, "memory_gib": 8.0},
     }
-    return assembled(raw() | changes, [named("a-hh")], about=about, skipped=[])
+    names = changes.pop("geometries", ("a-hh",))
+    return assembled(raw() | changes, [named(name) for name in names], about=about, skipped=[])
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
@@ -141,6 +142,29 @@ def test_the_table_has_every_arm_and_leads_with_the_smaller_ratio() -> None:
     assert "default: **15.0 (10.0 to 20.0)×**" in second
     assert "scores every position" in headline(made)
     assert "110 in the whole set of 100" in report(made)
+
+
+def test_the_pages_lead_is_the_smallest_ratio_of_all_geometries() -> None:
+    slower = [{**one, "geometry": "b-alpaca"} for one in raw()["runs"] if one["arm"] != "trl-default"]
+    runs = [*[one for one in raw()["runs"] if one["arm"] != "trl-best"], *slower]
+    both = {name: raw()[name]["a-hh"] for name in ("lengths", "whole")}
+    made = results(
+        runs=runs,
+        rates=[{**raw()["rates"][0], "geometry": name} for name in ("a-hh", "b-alpaca")],
+        lengths=dict.fromkeys(("a-hh", "b-alpaca"), both["lengths"]),
+        whole=dict.fromkeys(("a-hh", "b-alpaca"), both["whole"]),
+        geometries=("a-hh", "b-alpaca"),
+    )
+    assert headline(made).startswith("**AlpacaEval pairs")
+
+
+def test_a_gpus_report_says_what_drove_it_and_how_far_the_roads_are_apart() -> None:
+    runs = [{**one, "driver": "plain loop"} for one in raw()["runs"]]
+    made = results(runs=runs, parity={"a-hh": {"float32": {"loss": 1e-7, "gradient": 2e-6}}}, left_out=["a-hh: plain"])
+    assert "Driven by: plain loop." in report(made)
+    assert "Shared against separate, float32: loss 1.0e-07, gradients 2.0e-06 (relative)." in report(made)
+    assert "No time was left for: a-hh: plain." in report(made)
+    assert "Targets not measured here: 4." in report(made)
 
 
 def test_an_arm_that_could_not_run_says_why() -> None:
