@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from bench.arms import ARMS
 from bench.geometries import GEOMETRIES, QUICK, Geometry, PublicPairs
 from bench.machine import command, machine, versions
 from bench.results import assembled, write
@@ -21,7 +22,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ours against TRL, side by side on the CPU.")
     keys = sorted({geometry.key for geometry in GEOMETRIES})
     parser.add_argument("--only", nargs="+", choices=keys, default=keys, metavar="KEY", help=f"of {' '.join(keys)}")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="only these arms, by name")
+    parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), metavar="ARM", help="only these, by name")
     parser.add_argument("--rounds", type=int, help="instead of each geometry's own")
     parser.add_argument("--steps", type=int, help="counted steps of a run, instead of each geometry's own")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="the same for every arm")
@@ -33,16 +34,13 @@ def parsed(words: list[str]) -> argparse.Namespace:
 
 
 def wanted(options: argparse.Namespace) -> list[Geometry]:
-    """The geometries that the options ask for, changed as they say."""
+    """The geometries that the options ask for, changed as they say; those without any of the arms are left."""
     chosen = [QUICK] if options.quick else [geometry for geometry in GEOMETRIES if geometry.key in options.only]
     changes = {name: value for name in ("rounds", "steps") if (value := getattr(options, name)) is not None}
     return [
-        replace(
-            geometry,
-            **changes,
-            arms=tuple(arm for arm in geometry.arms if options.arms is None or arm.name in options.arms),
-        )
+        replace(geometry, **changes, arms=arms)
         for geometry in chosen
+        if (arms := tuple(arm for arm in geometry.arms if options.arms is None or arm.name in options.arms))
     ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.arms import ARMS
 from bench.geometries import GPU, GPU_TINY
 from bench.gpu_targets import GPU_TARGETS
 from bench.machine import command, machine, versions
@@ -31,7 +32,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: shows that it runs, nothing else")
     names = [geometry.name for geometry in (*GPU, *GPU_TINY)]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="only these arms, by name")
+    parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), metavar="ARM", help="only these, by name")
     parser.add_argument("--rounds", type=int, help="instead of each geometry's own")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="no run starts after so many")
     parser.add_argument("--name", default="gpu", help="of the results file")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.__main__ import parsed, split_by_data, wanted
 from bench.geometries import GEOMETRIES, named
 from bench.machine import command
 from bench.results import assembled, read, write
@@ -201,6 +202,24 @@ def test_the_readme_shows_the_committed_results_and_nothing_else() -> None:
     file = ROOT / "bench" / "results" / "cpu.json"
     shown = marked_part((ROOT / "README.md").read_text(encoding="utf-8"))
     assert shown == (headline(read(file)) if file.exists() else "")
+
+
+def test_options_choose_geometries_arms_rounds_and_steps() -> None:
+    found = wanted(parsed(["--only", "c", "d", "--arms", "plain", "--rounds", "5", "--steps", "4"]))
+    assert [(one.name, [arm.name for arm in one.arms], one.rounds, one.steps) for one in found] == [
+        ("c-512-64-64", ["plain"], 5, 4)
+    ]
+    assert {one.key for one in wanted(parsed([]))} == {"a", "b", "c", "d", "e"}
+
+
+def test_geometries_on_public_pairs_are_left_out_with_a_sentence_where_there_are_none(tmp_path: Path) -> None:
+    for folder in (None, tmp_path):
+        there, skipped = split_by_data(wanted(parsed(["--only", "a", "c"])), folder)
+        assert [one.key for one in there] == ["c"]
+        assert skipped == [
+            "HH transcripts, 6 × 256, vocabulary 32,000: not measured, `BETAHEAD_DATA` names no folder with "
+            "hh_harmless_transcripts.jsonl.gz."
+        ]
 
 
 def test_names_are_distinct_and_targets_name_what_exists() -> None:
