@@ -1,6 +1,5 @@
 """Our engine in a plain training loop, for machines that lack what `DPOTrainer` needs beside torch and transformers."""
 
-import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from bench.arms import Arm
 from bench.batches import Row
 from bench.carrier import PAD_ID
 from bench.rules import rule_of
-from bench.unavailable import UnavailableError
 
 
 @dataclass
@@ -31,21 +29,6 @@ def with_ppl_mask(rows: Sequence[Row]) -> list[Row]:
     return [{**row, "ppl_mask": [False] + [True] * (len(row["prompt_ids"]) - 1)} for row in rows]
 
 
-def preference_model(policy: nn.Module, rule: nn.Module, road: str) -> Any:
-    """Policy and rule on this road.
-
-    Raises:
-        UnavailableError: the installed package has no such road.
-    """
-    from betahead.forward.model import PreferenceModel
-
-    if "forward" in inspect.signature(PreferenceModel.__init__).parameters:
-        return PreferenceModel(policy, rule, forward=road)
-    if road != "separate":
-        raise UnavailableError(f"this version of betahead has no forward={road!r}")
-    return PreferenceModel(policy, rule)
-
-
 def built_rule(arm: Arm, policy: nn.Module, device: str) -> Any:
     """The arm's rule, its head built for this policy."""
     rule = rule_of(arm)
@@ -53,12 +36,14 @@ def built_rule(arm: Arm, policy: nn.Module, device: str) -> Any:
     return rule.to(device)
 
 
-def collated(rows: Sequence[Row], device: str) -> dict[str, Any]:
-    """The batch of these rows on the device."""
+def collated(rows: Sequence[Row], road: str, device: str) -> dict[str, Any]:
+    """The batch of these rows for a road, on the device."""
     from betahead.data.collate import PairCollator
+    from betahead.data.pack import PackedCollator
+    from betahead.types import on_device
 
-    batch = PairCollator(pad_token_id=PAD_ID)(with_ppl_mask(rows))
-    return {name: value.to(device) for name, value in batch.items()}
+    collate = PackedCollator() if road == "shared" else PairCollator(pad_token_id=PAD_ID)
+    return on_device(collate(with_ppl_mask(rows)), torch.device(device))
 
 
 def now(device: str) -> float:
@@ -77,26 +62,24 @@ def autocast(policy: nn.Module, device: str) -> torch.autocast:
 def scored(policy: nn.Module, rule: Any, batch: dict[str, Any], device: str) -> dict[str, Any]:
     """The batch with the columns of the reference, which is the policy before training."""
     from betahead.reference.frozen import FrozenReference
-    from betahead.types import PairBatch
+    from betahead.types import bundled
 
     reference = FrozenReference(policy, wants_log_ppl=rule.ppl_from == "reference")
     with autocast(policy, device):
-        return {**batch, **reference.scores(PairBatch.from_dict(batch)).columns()}
+        return {**batch, **reference.scores(bundled(batch)).columns()}
 
 
 def train(arm: Arm, batches: Sequence[Sequence[Row]], policy: nn.Module, device: str) -> Looped:
-    """Walk over the batches `arm.passes` times with AdamW, as `DPOTrainer` would.
+    """Walk over the batches `arm.passes` times with AdamW, as `DPOTrainer` would."""
+    from betahead.forward.model import PreferenceModel
 
-    Raises:
-        UnavailableError: the installed package has no such road.
-    """
     assert arm.forward is not None
     found = Looped()
     rule = built_rule(arm, policy, device)
-    model = preference_model(policy, rule, arm.forward)
+    model = PreferenceModel(policy, rule)
     start = now(device)
     policy.eval()
-    ready = [scored(policy, rule, collated(batch, device), device) for batch in batches]
+    ready = [scored(policy, rule, collated(batch, arm.forward, device), device) for batch in batches]
     found.reference_seconds = now(device) - start
     model.train()
     weights = [p for p in policy.parameters() if p.requires_grad]

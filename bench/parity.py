@@ -8,12 +8,14 @@ from torch import nn
 
 from bench.arms import FIXED
 from bench.batches import Row
-from bench.loop import autocast, built_rule, collated, preference_model, scored
+from bench.loop import autocast, built_rule, collated, scored
 
 
-def loss_and_gradients(policy: nn.Module, batch: dict[str, Any], road: str, device: str) -> Any:
+def loss_and_gradients(policy: nn.Module, batch: dict[str, Any], device: str) -> Any:
     """The mean loss, and the gradient of every weight that has one, on the CPU."""
-    model = preference_model(policy, built_rule(FIXED, policy, device), road)
+    from betahead.forward.model import PreferenceModel
+
+    model = PreferenceModel(policy, built_rule(FIXED, policy, device))
     policy.zero_grad(set_to_none=True)
     with autocast(policy, device):
         loss = model(**batch)["losses"].mean()
@@ -31,16 +33,17 @@ def parity(policy: nn.Module, rows: Sequence[Row], device: str) -> dict[str, flo
     Returns:
         `loss`, the difference of the mean losses over the loss; `gradient`, over all weights the largest difference of
         an entry over the largest entry of its tensor.
-
-    Raises:
-        UnavailableError: the installed package has no shared road.
     """
-    batch = scored(policy, built_rule(FIXED, policy, device), collated(rows, device), device)
+    rule = built_rule(FIXED, policy, device)
+    plain = scored(policy, rule, collated(rows, "separate", device), device)
     shift = torch.linspace(-3, 3, len(rows), device=device)
-    batch["ref_chosen_logps"] = batch["ref_chosen_logps"] + shift
+    columns = {
+        "ref_chosen_logps": plain["ref_chosen_logps"] + shift,
+        "ref_rejected_logps": plain["ref_rejected_logps"],
+    }
     policy.train()
-    loss, shared = loss_and_gradients(policy, batch, "shared", device)
-    wanted, separate = loss_and_gradients(policy, batch, "separate", device)
+    loss, shared = loss_and_gradients(policy, {**collated(rows, "shared", device), **columns}, device)
+    wanted, separate = loss_and_gradients(policy, {**plain, **columns}, device)
     assert shared.keys() == separate.keys()
     apart = [
         float((shared[name] - separate[name]).abs().max() / largest)

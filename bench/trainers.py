@@ -14,7 +14,6 @@ from bench.arms import Arm
 from bench.batches import Row
 from bench.carrier import carrier_tokenizer, text_of
 from bench.rules import BETA, rule_of
-from bench.unavailable import UnavailableError
 
 
 class StepClock(TrainerCallback):
@@ -142,22 +141,13 @@ def trl_trainer(job: Job, record: OneOff) -> Any:
 
 
 def our_trainer(job: Job, record: OneOff) -> Any:
-    """Our trainer on the ids themselves.
-
-    Raises:
-        UnavailableError: the installed package has no such road.
-    """
+    """Our trainer on the ids themselves."""
     from betahead import DPOConfig, DPOTrainer
 
-    settings = job.settings
-    if "forward" in {field.name for field in dataclasses.fields(DPOConfig)}:
-        settings["forward"] = job.arm.forward
-    elif job.arm.forward != "separate":
-        raise UnavailableError(f"this version of betahead has no forward={job.arm.forward!r}")
     trainer = recording(DPOTrainer, record, {"_with_reference": "reference", "_calibrate": "calibration"})
     return trainer(
         model=job.policy,
-        args=DPOConfig(**settings),
+        args=DPOConfig(**job.settings, forward=job.arm.forward),
         train_dataset=Dataset.from_list(list(job.rows)),
         processing_class=carrier_tokenizer(job.policy.config.vocab_size),
         peft_config=job.peft_config,
