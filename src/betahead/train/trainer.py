@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
+from betahead.data.passes import Oversized, oversized, tokens_of_rows
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
@@ -34,10 +34,11 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.window import WindowedTrainer, pass_collator
 from betahead.types import PairBatch
 
 
-class DPOTrainer(Trainer):
+class DPOTrainer(WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -92,12 +93,13 @@ class DPOTrainer(Trainer):
         preference = PreferenceModel(policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing)
         self.collate = data_collator or PairCollator(pad_token_id=cast("int", tokenizer.pad_token_id))
         self.calibration: Calibration | None = None
+        self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
         super().__init__(
             model=preference,
             args=args,
-            data_collator=cast("Any", self.collate),
+            data_collator=cast("Any", pass_collator(self.collate, args)),
             train_dataset=cast("Any", train),
             eval_dataset=held_out,
             processing_class=tokenizer,
@@ -113,6 +115,8 @@ class DPOTrainer(Trainer):
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
         self._calibrate()
+        if train is not None and args.max_batch_tokens is not None:
+            self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
     @property
     def rule(self) -> BetaRule:
@@ -185,24 +189,6 @@ class DPOTrainer(Trainer):
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
-        """The number of pairs in the accumulation window, over all ranks."""
-        pairs = torch.tensor(sum(batch["prompt_mask"].shape[0] for batch in batch_samples), device=device)
-        return cast("Tensor", self.accelerator.reduce(pairs, reduction="sum"))
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The loss of an evaluation batch; there are no labels to predict."""
-        with torch.no_grad():
-            loss = self.compute_loss(model, cast("dict[str, Any]", self._prepare_inputs(inputs)))
-        assert isinstance(loss, Tensor)
-        return loss.detach(), None, None
 
     def evaluate(
         self,
