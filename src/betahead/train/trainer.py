@@ -234,10 +234,8 @@ class DPOTrainer(WindowedTrainer):
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t))
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics()
         )
-        if found:
-            found |= {name: float(value) for name, value in self.rule.log_metrics().items()}
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
 
@@ -258,6 +256,7 @@ class DPOTrainer(WindowedTrainer):
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
