@@ -105,9 +105,16 @@ class Oversized:
     largest: int
     budget: int
 
+    def line(self) -> str:
+        """The same in one line."""
+        return (
+            f"pairs with more tokens than `max_batch_tokens` ({self.budget:,}): {self.pairs:,}, the largest "
+            f"{self.largest:,}; each goes through the model alone"
+        )
+
 
 def oversized(pairs: Sequence[PairTokens], budget: int, pass_tokens: PassTokens) -> Oversized | None:
-    """What does not fit into the budget, or None when everything does."""
+    """The pairs that do not fit into the budget, or None when every one does."""
     above = [tokens for tokens in (pass_tokens([pair]) for pair in pairs) if tokens > budget]
     return Oversized(pairs=len(above), largest=max(above), budget=budget) if above else None
 
@@ -131,9 +138,13 @@ class PassCollator:
     budget: int | None
     pass_tokens: PassTokens
 
+    def groups(self, records: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """Which records go together."""
+        return passes_of([tokens_of(record) for record in records], self.budget, self.pass_tokens)
+
     def __call__(self, records: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The passes of these records."""
-        groups = passes_of([tokens_of(record) for record in records], self.budget, self.pass_tokens)
+        groups = self.groups(records)
         return {
             "passes": [dict(self.collate([records[i] for i in group])) for group in groups],
             "pairs": [len(group) for group in groups],

@@ -158,7 +158,7 @@ class DPOTrainer(WindowedTrainer):
                 read,
                 self.rule,
                 cast("Dataset", self.train_dataset),
-                self.collate,
+                self.data_collator,
                 limit=args.calibration_prompts,
                 seed=args.seed,
                 batch_size=args.per_device_eval_batch_size,

@@ -75,6 +75,9 @@ def test_a_pair_above_the_budget_goes_alone_and_is_counted() -> None:
     found = oversized(pairs, 79, packed_tokens)
     assert found is not None
     assert (found.pairs, found.largest, found.budget) == (2, 90, 79)
+    assert found.line() == (
+        "pairs with more tokens than `max_batch_tokens` (79): 2, the largest 90; each goes through the model alone"
+    )
     assert oversized(pairs, 90, packed_tokens) is None
 
 
