@@ -140,6 +140,8 @@ class PassCollator:
 
     def groups(self, records: Sequence[Mapping[str, Any]]) -> list[list[int]]:
         """Which records go together."""
+        if self.budget is None:
+            return [list(range(len(records)))]
         return passes_of([tokens_of(record) for record in records], self.budget, self.pass_tokens)
 
     def __call__(self, records: list[dict[str, Any]]) -> dict[str, list[Any]]:
