@@ -166,11 +166,6 @@ def bundled(batch: Mapping[str, Any]) -> Pairs:
     return PackedPairs.from_dict(batch) if "spans" in batch else PairBatch.from_dict(batch)
 
 
-def pairs_in(batch: Mapping[str, Any]) -> int:
-    """Number of pairs of a collated dict of either road."""
-    return len(batch["spans"]) if "spans" in batch else batch["prompt_mask"].shape[0]
-
-
 def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
     if "ref_chosen_logps" not in batch:
         return None

@@ -1,6 +1,7 @@
 """What every beta rule is: a module from prompt features and margins to shaping, that says what it needs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -70,6 +71,15 @@ class BetaRule(nn.Module, ABC):
         Args:
             features: what `needs` names, and None for the rest.
             margin: h, nats, for rules that read it and for the number and device of the pairs.
+        """
+
+    def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
+        """Learn that all gradients of an optimizer step are there. Rules without moving statistics ignore the call.
+
+        The trainer calls it once a step; a loop of one's own does the same.
+
+        Args:
+            summed: adds a tensor up over ranks; the identity on one.
         """
 
     def log_metrics(self) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from betahead.data.passes import PairTokens
+
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
 
 
@@ -52,12 +54,15 @@ class PairCollator:
     pad_token_id: int
     pad_to_multiple_of: int = 1
 
+    def pass_tokens(self, pairs: Sequence[PairTokens]) -> int:
+        """Tokens that go through the model when these pairs are one batch, padding included."""
+        return 2 * len(pairs) * self._rounded(max(pair.longer_row for pair in pairs))
+
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of these records."""
         rows = [[*pair["prompt_ids"], *pair[answer]] for answer in ("chosen_ids", "rejected_ids") for pair in pairs]
         prompts = [len(pair["prompt_ids"]) for pair in pairs]
-        longest = max(len(row) for row in rows)
-        tokens = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        tokens = self._rounded(max(len(row) for row in rows))
         completions = [
             [0] * prompt + [1] * (len(row) - prompt) for row, prompt in zip(rows, prompts + prompts, strict=True)
         ]
@@ -69,6 +74,9 @@ class PairCollator:
             "ppl_mask": _padded([[int(counts) for counts in pair["ppl_mask"]] for pair in pairs], tokens, 0),
         }
         return batch | reference_columns(pairs)
+
+    def _rounded(self, tokens: int) -> int:
+        return -(-tokens // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
 
 def reference_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from betahead.data.collate import reference_columns
+from betahead.data.passes import PairTokens, packed_tokens
 
 ANSWERS = ("chosen_ids", "rejected_ids")
 
@@ -50,6 +51,10 @@ class PackedCollator:
     """
 
     answers: tuple[str, ...] = ANSWERS
+
+    def pass_tokens(self, pairs: Sequence[PairTokens]) -> int:
+        """Tokens of a batch of pairs of these lengths."""
+        return packed_tokens(pairs)
 
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The batch of these records."""

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
+from betahead.train.arguments import ORDERS, DPOConfig
 
 DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 1,
@@ -43,13 +44,15 @@ ELSEWHERE: Mapping[str, str] = {
     "disable_tqdm": "the command shows its own progress",
     "use_liger_kernel": "its fused loss is not the preference loss",
     "neftune_noise_alpha": "noise in the embeddings would make policy and reference differ from the first step",
-    "train_sampling_strategy": "pairs are shuffled",
-    "group_by_length": "pairs are shuffled",
+    "group_by_length": "say `train_sampling_strategy: group_by_length`",
+    "length_column_name": "lengths are counted from the tokens",
     "push_to_hub": "upload the run's policy folder when it is done: `hf upload NAME RUN/policy`",
     "hub_token": "a token does not belong into a file; log in with `hf auth login`",
 }
 """Names that other parts of the configuration, or the package, own."""
 
+OURS = ("calibration_prompts", "disable_dropout", "head_max_grad_norm", "max_batch_tokens")
+"""Fields that `DPOConfig` adds to those of transformers and that no other section owns."""
 
 _LEAST: Mapping[str, float] = {
     "per_device_train_batch_size": 1,
@@ -60,6 +63,8 @@ _LEAST: Mapping[str, float] = {
     "weight_decay": 0,
     "max_grad_norm": 0,
     "warmup_steps": 0,
+    "calibration_prompts": 1,
+    "max_batch_tokens": 1,
 }
 """The smallest value that makes sense, where transformers takes any."""
 
@@ -81,6 +86,12 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
         _check_value(key, value, hints[key])
         if key in _LEAST and value is not None and value < _LEAST[key]:
             raise ConfigError(f"`{key}` must be at least {_LEAST[key]}, but is {value} instead.")
+    order = given.get("train_sampling_strategy", ORDERS[0])
+    if order not in ORDERS:
+        raise ConfigError(f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is {order!r} instead.")
+    norm = given.get("head_max_grad_norm", 1.0)
+    if norm <= 0:
+        raise ConfigError(f"`head_max_grad_norm` must be above 0, but is {norm} instead.")
     if given.get("max_steps", -1) <= 0 and given.get("num_train_epochs", 1) <= 0:
         raise ConfigError(
             f"`num_train_epochs` must be above 0 without `max_steps`, but is {given['num_train_epochs']} instead."
@@ -90,8 +101,9 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _hints() -> dict[str, Any]:
-    hints = get_type_hints(TrainingArguments)
-    return {field.name: hints[field.name] for field in dataclasses.fields(TrainingArguments)}
+    hints = get_type_hints(DPOConfig)
+    names = [field.name for field in dataclasses.fields(TrainingArguments)]
+    return {name: hints[name] for name in (*names, *OURS)}
 
 
 def _check_value(key: str, value: Any, hint: Any) -> None:

@@ -85,6 +85,8 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
         if trainer.calibration is not None:
             console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
+        if trainer.oversized is not None:
+            console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
         return _trained(config, console, folder, trainer, data, fitted, began)
 
 
@@ -111,7 +113,7 @@ def _trained(
             trainer.model,
             watched,
             trainer.reference,
-            trainer.collate,
+            trainer.data_collator,
             folder.prompts,
             batch_size=config.evaluate.batch_size,
             precision=cast("Any", trainer.accelerator.autocast),

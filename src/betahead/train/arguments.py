@@ -1,5 +1,6 @@
 """The settings of `DPOTrainer`: `transformers.TrainingArguments`, with TRL's names for preference training."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -8,6 +9,9 @@ from transformers import TrainingArguments
 from betahead.errors import ConfigError
 from betahead.forward.choice import check_forward
 from betahead.losses.links import link_named
+
+ORDERS = ("random", "sequential", "group_by_length")
+"""Orders of the training pairs; `batch_rebalance` of transformers balances ranks, which groups by length do as well."""
 
 
 @dataclass
@@ -42,6 +46,10 @@ class DPOConfig(TrainingArguments):
             `auto` takes the shared road wherever the model gives the same numbers on it.
         forward_attention: what carries the attention of the shared road out: `sdpa` anywhere, `varlen` on CUDA in half
             precision, `flex`, or `auto`.
+        max_batch_tokens: tokens that go through the model at once on one device; a batch with more is cut into several
+            passes, which changes memory and speed and not what is learned. A pair with more goes alone. None for no
+            limit. Not with FSDP or DeepSpeed, whose ranks must run the same number of passes.
+        train_sampling_strategy: `random`, `sequential` or `group_by_length`: optimizer steps of like lengths, shuffled.
     """
 
     learning_rate: float = field(default=1e-6)
@@ -67,6 +75,7 @@ class DPOConfig(TrainingArguments):
     calibration_prompts: int = 512
     forward: str = "auto"
     forward_attention: str = "auto"
+    max_batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before a device is touched.
@@ -81,6 +90,22 @@ class DPOConfig(TrainingArguments):
         link_named(self.loss_type, self.label_smoothing)
         _whole("max_length", self.max_length, 2, or_none=True)
         _whole("calibration_prompts", self.calibration_prompts, 1)
+        _whole("max_batch_tokens", self.max_batch_tokens, 1, or_none=True)
+        if self.max_batch_tokens is not None and _shards(self):
+            raise ConfigError(
+                f"`max_batch_tokens` must be None with FSDP or DeepSpeed, but is {self.max_batch_tokens} instead; "
+                "their ranks must run the same number of passes, so choose a smaller `per_device_train_batch_size`."
+            )
+        if self.train_sampling_strategy not in ORDERS:
+            raise ConfigError(
+                f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is "
+                f"{self.train_sampling_strategy!r} instead."
+            )
+        if self.length_column_name != "length":
+            raise ConfigError(
+                f"`length_column_name` must not be set, but is {self.length_column_name!r} instead; lengths are "
+                "counted from the tokens."
+            )
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
         norm: Any = self.head_max_grad_norm
         if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
@@ -92,12 +117,21 @@ class DPOConfig(TrainingArguments):
         renamed = cast("Any", self)
         if hasattr(self, "activation_checkpointing") and renamed.activation_checkpointing is None:
             renamed.activation_checkpointing, renamed.gradient_checkpointing = self.gradient_checkpointing, None
+        if self.accelerator_config is None and self.dataloader_pin_memory:
+            # Otherwise every batch waits until the device has done all that was asked of it before.
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
 
     @property
     def checkpoints_activations(self) -> bool:
         """Whether the backward pass recomputes activations, under either name of the setting."""
         return bool(getattr(self, "activation_checkpointing", None) or self.gradient_checkpointing)
+
+
+def _shards(args: TrainingArguments) -> bool:
+    """Whether parameters or optimizer are spread over ranks, by the arguments or by the launcher."""
+    flags = (os.environ.get(f"ACCELERATE_USE_{name}", "false") for name in ("FSDP", "DEEPSPEED"))
+    return bool(args.fsdp or args.deepspeed) or any(flag.lower() in ("1", "true", "yes", "on") for flag in flags)
 
 
 def _whole(key: str, value: Any, least: int, *, or_none: bool = False) -> None:

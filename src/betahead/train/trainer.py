@@ -5,16 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from betahead.beta.rule import BetaRule
-from betahead.data.lengths import spans_of
+from betahead.data.passes import Oversized, oversized, tokens_of_rows
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.choice import ForwardKind, Road, road_for
@@ -37,12 +36,13 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
-from betahead.types import bundled, pairs_in
+from betahead.train.window import WindowedTrainer, pass_collator
+from betahead.types import bundled
 
 logger = logging.getLogger(__name__)
 
 
-class DPOTrainer(Trainer):
+class DPOTrainer(WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -103,6 +103,7 @@ class DPOTrainer(Trainer):
                 f"`forward` must be auto with a `data_collator`, whose batches decide, but is {args.forward} instead."
             )
         self.calibration: Calibration | None = None
+        self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
         super().__init__(
@@ -123,11 +124,13 @@ class DPOTrainer(Trainer):
         # Only now are the models where they will compute.
         self.road = self._road(train, ref_model)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
-        self.data_collator = cast("Any", self.collate)
+        self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
         self._calibrate()
+        if train is not None and args.max_batch_tokens is not None:
+            self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
     @property
     def rule(self) -> BetaRule:
@@ -143,10 +146,10 @@ class DPOTrainer(Trainer):
         """How pairs go through policy and reference; a reference of its own must be able to go the same way."""
         args = self.settings
         kind, kernel = cast("ForwardKind", args.forward), cast("Kernel", args.forward_attention)
-        spans = None if train is None else spans_of(train)
-        road = road_for(self.model.policy, kind, spans=spans, kernel=kernel)
+        pairs = None if train is None else tokens_of_rows(train)
+        road = road_for(self.model.policy, kind, pairs=pairs, kernel=kernel)
         if ref_model is not None and road.kind == "shared":
-            road = road_for(nn.Module.to(ref_model, args.device), kind, spans=spans, kernel=kernel)
+            road = road_for(nn.Module.to(ref_model, args.device), kind, pairs=pairs, kernel=kernel)
         (logger.warning if road.reason else logger.info)("forward: %s", road.line())
         return road
 
@@ -180,7 +183,7 @@ class DPOTrainer(Trainer):
                 read,
                 self.rule,
                 cast("Dataset", self.train_dataset),
-                self.collate,
+                self.data_collator,
                 limit=args.calibration_prompts,
                 seed=args.seed,
                 batch_size=args.per_device_eval_batch_size,
@@ -211,24 +214,6 @@ class DPOTrainer(Trainer):
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
-        """The number of pairs in the accumulation window, over all ranks."""
-        pairs = torch.tensor(sum(pairs_in(batch) for batch in batch_samples), device=device)
-        return cast("Tensor", self.accelerator.reduce(pairs, reduction="sum"))
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The loss of an evaluation batch; there are no labels to predict."""
-        with torch.no_grad():
-            loss = self.compute_loss(model, cast("dict[str, Any]", self._prepare_inputs(inputs)))
-        assert isinstance(loss, Tensor)
-        return loss.detach(), None, None
 
     def evaluate(
         self,
@@ -274,10 +259,8 @@ class DPOTrainer(Trainer):
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t))
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics()
         )
-        if found:
-            found |= {name: float(value) for name, value in self.rule.log_metrics().items()}
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
 
@@ -298,6 +281,7 @@ class DPOTrainer(Trainer):
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
