@@ -63,10 +63,15 @@ def test_a_collator_that_counts_no_tokens_is_refused_where_they_are_to_be_counte
 
 def test_pairs_above_the_budget_are_counted_before_training(tmp_path: Path) -> None:
     sizes = [2 * pair.longer_row for pair in tokens_of_rows(RECORDS)]
-    found = trainer_for(tmp_path, max_batch_tokens=18).oversized
+    found = trainer_for(tmp_path, max_batch_tokens=18, forward="separate").oversized
     assert found is not None
     assert (found.pairs, found.largest) == (sum(size > 18 for size in sizes), max(sizes))
-    assert trainer_for(tmp_path, max_batch_tokens=max(sizes)).oversized is None
+    assert trainer_for(tmp_path, max_batch_tokens=max(sizes), forward="separate").oversized is None
+    # The shared road reads a prompt once.
+    packed = [pair.prompt + pair.chosen + pair.rejected for pair in tokens_of_rows(RECORDS)]
+    found = trainer_for(tmp_path, max_batch_tokens=12, forward="shared").oversized
+    assert found is not None
+    assert (found.pairs, found.largest) == (sum(size > 12 for size in packed), max(packed))
     assert trainer_for(tmp_path).oversized is None
 
 
