@@ -21,6 +21,16 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"head_max_grad_norm": 0.0}, "`head_max_grad_norm` must be a positive number, but is 0.0 instead."),
     ({"calibration_prompts": 0}, "`calibration_prompts` must be a whole number of at least 1, but is 0 instead."),
     (
+        {"reference_cache": "live"},
+        "`reference_cache` must be `auto`, a folder or None, but is 'live' instead; a reference is scored at every "
+        "step with precompute_ref_log_probs=False.",
+    ),
+    (
+        {"reference_cache": True},
+        "`reference_cache` must be `auto`, a folder or None, but is True instead; a reference is scored at every step "
+        "with precompute_ref_log_probs=False.",
+    ),
+    (
         {"remove_unused_columns": True},
         "`remove_unused_columns` must be False, because the collator reads its columns by name.",
     ),
