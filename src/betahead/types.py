@@ -3,8 +3,8 @@
 Legend (one word, one axis, everywhere in the package):
 
     pairs    preference pairs in the batch
-    rows     sequences that go through the model; the plain road has two per pair, chosen rows first
-    tokens   positions of a padded row
+    rows     answers with their prompts; two per pair, chosen rows first
+    tokens   positions of a padded row, or all positions of a packed batch
     hidden   width of the model's last hidden state
     vocab    size of the output vocabulary
 
@@ -66,26 +66,108 @@ class PairBatch:
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PairBatch":
         """The bundle of a collated dict (accelerate moves dicts between devices, not dataclasses)."""
-        reference = None
-        if "ref_chosen_logps" in batch:
-            reference = ReferenceScores(
-                chosen_logps=batch["ref_chosen_logps"],
-                rejected_logps=batch["ref_rejected_logps"],
-                log_ppl=batch.get("ref_log_ppl"),
-            )
         return cls(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"].bool(),
             completion_mask=batch["completion_mask"].bool(),
             prompt_mask=batch["prompt_mask"].bool(),
             ppl_mask=batch["ppl_mask"].bool(),
-            reference=reference,
+            reference=_reference_of(batch),
         )
 
     @property
     def pairs(self) -> int:
         """Number of pairs: half the rows."""
         return self.prompt_mask.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoredTokens:
+    """Tokens of a packed batch whose log-probability is wanted.
+
+    Args:
+        at: position of the token before each one, whose hidden state predicts it. The first token of every answer is
+            predicted by the last token of its prompt.
+        ids: the tokens themselves.
+        row: which row each belongs to: the row of an answer, or the pair of a prompt.
+    """
+
+    at: Int[Tensor, " scored"]
+    ids: Int[Tensor, " scored"]
+    row: Int[Tensor, " scored"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PackedPairs:
+    """Pairs as trunks and branches: `prompt · chosen · rejected` of one pair after the other, without padding.
+
+    Args:
+        input_ids: the tokens of all pairs, end to end.
+        position_ids: the position of each token in its own row; those of every answer begin where its prompt ends.
+        spans: per pair the number of tokens of prompt and answers, `(prompt, chosen, rejected)`. These are numbers of
+            the host, so that nothing has to be read back from the device.
+        answers: the answers' tokens; row i is the chosen answer of pair i, row pairs + i its rejected one.
+        prompts: the prompt tokens that count for log PPL; a pair may have none.
+        prompt_at: positions of each prompt's tokens, padded with that of its last token.
+        prompt_tokens: number of tokens of each prompt.
+        reference: the reference's columns, or None when they are yet to be computed.
+    """
+
+    input_ids: Int[Tensor, " tokens"]
+    position_ids: Int[Tensor, " tokens"]
+    spans: tuple[tuple[int, ...], ...]
+    answers: ScoredTokens
+    prompts: ScoredTokens
+    prompt_at: Int[Tensor, "pairs longest"]
+    prompt_tokens: Int[Tensor, " pairs"]
+    reference: ReferenceScores | None = None
+
+    @classmethod
+    def from_dict(cls, batch: Mapping[str, Any]) -> "PackedPairs":
+        """The bundle of a collated dict (accelerate moves dicts between devices, not dataclasses)."""
+        answers, prompts = (
+            ScoredTokens(at=batch[f"{part}_at"], ids=batch[f"{part}_ids"], row=batch[f"{part}_row"])
+            for part in ("answer", "ppl")
+        )
+        return cls(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            spans=tuple(tuple(span) for span in batch["spans"]),
+            answers=answers,
+            prompts=prompts,
+            prompt_at=batch["prompt_at"],
+            prompt_tokens=batch["prompt_tokens"],
+            reference=_reference_of(batch),
+        )
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.spans)
+
+
+Pairs = PairBatch | PackedPairs
+"""A batch of either road."""
+
+
+def bundled(batch: Mapping[str, Any]) -> Pairs:
+    """The bundle of a collated dict of either road."""
+    return PackedPairs.from_dict(batch) if "spans" in batch else PairBatch.from_dict(batch)
+
+
+def pairs_in(batch: Mapping[str, Any]) -> int:
+    """Number of pairs of a collated dict of either road."""
+    return len(batch["spans"]) if "spans" in batch else batch["prompt_mask"].shape[0]
+
+
+def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
+    if "ref_chosen_logps" not in batch:
+        return None
+    return ReferenceScores(
+        chosen_logps=batch["ref_chosen_logps"],
+        rejected_logps=batch["ref_rejected_logps"],
+        log_ppl=batch.get("ref_log_ppl"),
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -68,11 +68,17 @@ class PairCollator:
             "prompt_mask": _padded([[1] * prompt for prompt in prompts], tokens, 0),
             "ppl_mask": _padded([[int(counts) for counts in pair["ppl_mask"]] for pair in pairs], tokens, 0),
         }
-        for name in _REFERENCE:
-            values = [pair.get(name) for pair in pairs]
-            if all(value is not None for value in values):
-                batch[name] = torch.tensor(values, dtype=torch.float32)
-        return batch
+        return batch | reference_columns(pairs)
+
+
+def reference_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The reference's columns that every one of these records has, float32."""
+    columns = {name: [pair.get(name) for pair in pairs] for name in _REFERENCE}
+    return {
+        name: torch.tensor(values, dtype=torch.float32)
+        for name, values in columns.items()
+        if all(value is not None for value in values)
+    }
 
 
 def _padded(rows: Sequence[Sequence[int]], tokens: int, fill: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from betahead.errors import ConfigError, DataError
-from betahead.reference.frozen import evaluating
+from betahead.forward.modes import evaluating
 
 Prompt = Sequence[int]
 

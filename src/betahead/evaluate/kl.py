@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from betahead.errors import DataError
 from betahead.evaluate.generate import Prompt, left_padded, sample_answers
+from betahead.forward.modes import evaluating
 from betahead.forward.token_logps import token_logps
-from betahead.reference.frozen import evaluating
 
 Answers = Sequence[Sequence[Sequence[int]]]
 """Token ids by prompt, sample and position: what `sample_answers` returns."""

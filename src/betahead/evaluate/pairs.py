@@ -13,11 +13,12 @@ from torch import Tensor
 from betahead.beta.rule import Need
 from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
+from betahead.forward.modes import evaluating
 from betahead.losses.margin import logratios
 from betahead.reference.columns import row_lengths
-from betahead.reference.frozen import FrozenReference, evaluating
+from betahead.reference.frozen import FrozenReference
 from betahead.stats.bootstrap import LEVEL, REPLICATES, Interval, mean_interval
-from betahead.types import PairBatch, on_device
+from betahead.types import bundled, on_device
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
@@ -138,8 +139,8 @@ def score_pairs(
 
 
 def _batch_scores(model: PreferenceModel, reference: FrozenReference, batch: dict[str, Any]) -> dict[str, Tensor]:
-    scores = reference.scores(PairBatch.from_dict(batch))
-    policy, features = model.scored(PairBatch.from_dict(batch | scores.columns()), frozenset({Need.LOG_PPL}))
+    scores = reference.scores(bundled(batch))
+    policy, features = model.scored(bundled(batch | scores.columns()), frozenset({Need.LOG_PPL}))
     chosen, rejected = logratios(policy, scores, per_token=model.link.per_token)
     margin = chosen - rejected
     assert features.log_ppl is not None and features.has_ppl is not None

@@ -16,8 +16,9 @@ from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
-from betahead.reference.frozen import FrozenReference, evaluating
-from betahead.types import PairBatch
+from betahead.forward.modes import evaluating
+from betahead.reference.frozen import FrozenReference
+from betahead.types import bundled
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 Push = Literal["up", "down", "none"]
@@ -149,8 +150,8 @@ class _Seen:
 def _seen(model: PreferenceModel, reference: FrozenReference, batch: dict[str, Any]) -> list[_Seen]:
     rule = model.rule
     if rule.ppl_from == "reference":
-        batch = batch | reference.scores(PairBatch.from_dict(batch)).columns()
-    _, features = model.scored(PairBatch.from_dict(batch), frozenset({Need.LOG_PPL}))
+        batch = batch | reference.scores(bundled(batch)).columns()
+    _, features = model.scored(bundled(batch), frozenset({Need.LOG_PPL}))
     assert features.log_ppl is not None and features.has_ppl is not None
     known = features.has_ppl.tolist()
     log_ppl = [value if has else None for value, has in zip(features.log_ppl.tolist(), known, strict=True)]

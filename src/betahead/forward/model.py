@@ -9,11 +9,12 @@ from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
 from betahead.errors import ConfigError
-from betahead.forward.separate import separate_forward
+from betahead.forward.layout import Kernel
+from betahead.forward.roads import pair_forward
 from betahead.losses.links import link_named
 from betahead.losses.margin import logratios
 from betahead.losses.preference import preference_loss
-from betahead.types import PairBatch, PairLogps, PromptFeatures
+from betahead.types import PairLogps, Pairs, PromptFeatures, bundled
 
 Policy = PreTrainedModel | PeftModel
 
@@ -26,13 +27,20 @@ class PreferenceModel(nn.Module):
         rule: what decides β; its head must be built.
         loss_kind: a row of `losses.links.LINKS`.
         label_smoothing: for the links that read it.
+        kernel: what carries the attention of packed batches out.
 
     Raises:
         ConfigError: for a loss that does not exist, cannot use the smoothing, or is not one that the rule is made for.
     """
 
     def __init__(
-        self, policy: Policy, rule: BetaRule, *, loss_kind: str = "sigmoid", label_smoothing: float = 0.0
+        self,
+        policy: Policy,
+        rule: BetaRule,
+        *,
+        loss_kind: str = "sigmoid",
+        label_smoothing: float = 0.0,
+        kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
         self.link = link_named(loss_kind, label_smoothing)
@@ -45,6 +53,7 @@ class PreferenceModel(nn.Module):
         self.rule = rule
         self.loss_kind = loss_kind
         self.label_smoothing = label_smoothing
+        self.kernel: Kernel = kernel
 
     @property
     def config(self) -> Any:
@@ -64,14 +73,16 @@ class PreferenceModel(nn.Module):
         """The same by the name that `transformers` before 5.20 calls."""
         cast("Any", self.policy).gradient_checkpointing_enable(**kwargs)
 
-    def scored(self, pairs: PairBatch, also: frozenset[Need] = frozenset()) -> tuple[PairLogps, PromptFeatures]:
+    def scored(self, pairs: Pairs, also: frozenset[Need] = frozenset()) -> tuple[PairLogps, PromptFeatures]:
         """The policy's log-probabilities and what the rule reads of the prompts.
 
         Args:
             pairs: the batch; its reference's columns hold the log PPL when the rule reads the reference's.
             also: features to compute beyond those that the rule needs.
         """
-        policy, features = separate_forward(self.policy, pairs, self.rule.needs | also, couple=self.rule.couple)
+        policy, features = pair_forward(
+            self.policy, pairs, self.rule.needs | also, couple=self.rule.couple, kernel=self.kernel
+        )
         if self.rule.ppl_from == "reference" and features.log_ppl is not None:
             read = None if pairs.reference is None else pairs.reference.log_ppl
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
@@ -82,14 +93,14 @@ class PreferenceModel(nn.Module):
         """The loss of every pair, and per pair what the log shows (detached).
 
         Args:
-            batch: what `PairBatch.from_dict` reads, the reference's columns included.
+            batch: what `types.bundled` reads, the reference's columns included.
 
         Returns:
             `losses` with gradient; `margin` (nats), `beta`, `penalty`, `chosen_logps`, `rejected_logps`,
             `chosen_rewards`, `rejected_rewards` (β·log-ratio, summed over tokens with every loss) and, when the rule
             reads it, `log_ppl` with `has_ppl` (1 or 0), all float32.
         """
-        pairs = PairBatch.from_dict(batch)
+        pairs = bundled(batch)
         policy, features = self.scored(pairs)
         reference = pairs.reference
         assert reference is not None, "the reference's columns must be in the batch before the forward"

@@ -1,9 +1,9 @@
-"""Prompt features from the hidden states and logits of a pass that ran anyway."""
+"""Prompt features from a pass that ran anyway."""
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from betahead.beta.rule import Need
@@ -14,62 +14,50 @@ LOG_PPL_FLOOR = 1e-2
 
 
 def log_ppl_of(
-    token_logps: Float[Tensor, "pairs tokens"], counted: Bool[Tensor, "pairs tokens"]
+    summed: Float[Tensor, " pairs"], counted: Int[Tensor, " pairs"]
 ) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
     """Log PPL of prompts, −mean of their counted tokens' log-probabilities.
 
     Args:
-        token_logps: log-probability of each prompt token given those before it, nats; anything where not counted.
-        counted: the tokens that count.
+        summed: log-probabilities of the counted tokens, summed, nats.
+        counted: how many tokens count.
 
     Returns:
         (log PPL, known): nats per token, floored at 1e-2 because a negative power of a memorised template's perplexity
         explodes; `known` is False, and the value the floor, for a prompt without a counted token.
     """
-    known = counted.any(dim=-1)
-    total = -(token_logps.masked_fill(~counted, 0.0)).sum(dim=-1)
-    return (total / counted.sum(dim=-1).clamp(min=1)).clamp(min=LOG_PPL_FLOOR), known
+    return (-summed / counted.clamp(min=1)).clamp(min=LOG_PPL_FLOOR), counted > 0
 
 
 def prompt_features(
     needs: frozenset[Need],
     *,
-    hidden: Float[Tensor, "pairs tokens hidden"] | None,
-    prompt_mask: Bool[Tensor, "pairs tokens"],
-    ppl_mask: Bool[Tensor, "pairs tokens"],
-    ppl_logps: Callable[[], Float[Tensor, "pairs tokens"]],
+    pairs: int,
+    log_ppl: Callable[[], tuple[Tensor, Tensor]],
+    last_hidden: Callable[[], Tensor],
+    hidden: Callable[[], tuple[Tensor, Tensor]],
     couple: bool,
 ) -> PromptFeatures:
-    """The features that a rule needs, from the chosen rows of a pass.
+    """The features that a rule needs; only what is asked for is computed.
 
     Args:
         needs: what to compute; the rest stays None.
-        hidden: last hidden states of the chosen rows; may be None when only log PPL is needed.
-        prompt_mask: the prompt's tokens, which start each row.
-        ppl_mask: the tokens that count for log PPL.
-        ppl_logps: computes the log-probability of each token, aligned with `ppl_mask`; called only when log PPL is
-            needed, and without gradient unless `couple`.
+        pairs: number of prompts.
+        log_ppl: gives the summed log-probability of each prompt's counted tokens, and their number.
+        last_hidden: gives the hidden state of each prompt's last token, [pairs, hidden].
+        hidden: gives the hidden states of all prompt tokens, padded, and the mask of those that are tokens.
         couple: let gradient flow through the features.
     """
-    log_ppl = known = last_hidden = states = states_mask = None
-    if Need.LOG_PPL in needs:
-        with torch.set_grad_enabled(couple and torch.is_grad_enabled()):
-            log_ppl, known = log_ppl_of(ppl_logps(), ppl_mask)
-    if hidden is not None and not couple:
-        hidden = hidden.detach()
-    if Need.LAST_HIDDEN in needs:
-        assert hidden is not None
-        last = prompt_mask.sum(dim=-1) - 1
-        last_hidden = at_least_float32(hidden[torch.arange(hidden.shape[0], device=hidden.device), last])
-    if Need.HIDDEN in needs:
-        assert hidden is not None
-        longest = int(prompt_mask.sum(dim=-1).max())
-        states, states_mask = at_least_float32(hidden[:, :longest]), prompt_mask[:, :longest]
-    return PromptFeatures(
-        pairs=prompt_mask.shape[0],
-        log_ppl=log_ppl,
-        has_ppl=known,
-        last_hidden=last_hidden,
-        hidden=states,
-        hidden_mask=states_mask,
-    )
+    ppl = known = last = states = mask = None
+    with torch.set_grad_enabled(couple and torch.is_grad_enabled()):
+        if Need.LOG_PPL in needs:
+            ppl, known = log_ppl_of(*log_ppl())
+        if Need.LAST_HIDDEN in needs:
+            last = at_least_float32(last_hidden())
+        if Need.HIDDEN in needs:
+            states, mask = hidden()
+            states = at_least_float32(states)
+    if not couple:
+        # A view keeps its history even where no gradient is recorded.
+        last, states = (None if one is None else one.detach() for one in (last, states))
+    return PromptFeatures(pairs=pairs, log_ppl=ppl, has_ppl=known, last_hidden=last, hidden=states, hidden_mask=mask)

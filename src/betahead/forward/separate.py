@@ -49,6 +49,7 @@ def separate_forward(
         Through the log-probabilities into the model; through the features only with `couple`.
     """
     wants_hidden = bool(needs & {Need.LAST_HIDDEN, Need.HIDDEN})
+    pairs = batch.pairs
     outputs = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask.long(),
@@ -58,13 +59,22 @@ def separate_forward(
     logits: Tensor = outputs["logits"]
     summed = selected_logps(logits, batch.input_ids, batch.completion_mask).sum(dim=-1)
     counts = batch.completion_mask.sum(dim=-1)
-    pairs = batch.pairs
+    lengths = batch.prompt_mask.sum(dim=-1)
+
+    def ppl() -> tuple[Tensor, Tensor]:
+        values = selected_logps(logits[:pairs], batch.input_ids[:pairs], batch.ppl_mask)
+        return values.sum(dim=-1), batch.ppl_mask.sum(dim=-1)
+
+    def states() -> Tensor:
+        return outputs["hidden_states"][-1][:pairs]
+
     features = prompt_features(
         needs,
-        hidden=outputs["hidden_states"][-1][:pairs] if wants_hidden else None,
-        prompt_mask=batch.prompt_mask,
-        ppl_mask=batch.ppl_mask,
-        ppl_logps=lambda: selected_logps(logits[:pairs], batch.input_ids[:pairs], batch.ppl_mask),
+        pairs=pairs,
+        log_ppl=ppl,
+        last_hidden=lambda: states()[torch.arange(pairs, device=lengths.device), lengths - 1],
+        # The prompts' own rows: what lies behind them is masked.
+        hidden=lambda: (states()[:, : int(lengths.max())], batch.prompt_mask[:, : int(lengths.max())]),
         couple=couple,
     )
     logps = PairLogps(
@@ -74,11 +84,3 @@ def separate_forward(
         rejected_tokens=counts[pairs:],
     )
     return logps, features
-
-
-@torch.no_grad()
-def scores_without_gradient(
-    model: nn.Module, batch: PairBatch, needs: frozenset[Need] = frozenset()
-) -> tuple[PairLogps, PromptFeatures]:
-    """`separate_forward` without gradient, for references and evaluation."""
-    return separate_forward(model, batch, needs)

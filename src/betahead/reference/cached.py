@@ -12,7 +12,7 @@ from betahead.reference.cache import ReferenceCache
 from betahead.reference.fingerprint import learns, reference_fingerprint
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.row_keys import KEY_BYTES, RowKeyMaker, RowKeys
-from betahead.types import PairBatch, ReferenceScores
+from betahead.types import Pairs, ReferenceScores
 
 KEYS = "row_keys"
 """Where a batch holds the keys of its rows, as bytes (pairs, numbers, 16), when one of them is not in the cache."""
@@ -49,7 +49,7 @@ class CachedReference:
         self.folder = folder
         self.cache = ReferenceCache(folder / self.fingerprint, read_only=read_only)
 
-    def scores(self, batch: PairBatch, records: Sequence[Mapping[str, Any]]) -> ReferenceScores:
+    def scores(self, batch: Pairs, records: Sequence[Mapping[str, Any]]) -> ReferenceScores:
         """The scores of a batch: from the cache when it has all of them, else scored now and kept.
 
         Args:
@@ -73,7 +73,7 @@ class CachedReference:
             }
         )
 
-    def scored(self, batch: PairBatch, keys: Sequence[RowKeys]) -> ReferenceScores:
+    def scored(self, batch: Pairs, keys: Sequence[RowKeys]) -> ReferenceScores:
         """What the reference says of a batch now, kept under these keys."""
         scores = self.reference.scores(batch)
         columns = scores.columns()

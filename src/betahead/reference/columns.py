@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from betahead.reference.cached import CachedReference
 from betahead.reference.frozen import FrozenReference
-from betahead.types import PairBatch, on_device
+from betahead.types import Pairs, bundled, on_device
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
@@ -118,7 +118,7 @@ class _Passes:
     batch_size: int
     device: torch.device
 
-    def over(self, rows: Sequence[int], share: Share | None = None) -> Iterator[tuple[list[int], PairBatch]]:
+    def over(self, rows: Sequence[int], share: Share | None = None) -> Iterator[tuple[list[int], Pairs]]:
         """The batches of these rows, longest first, or one process's share of them."""
         part = share or Share()
         lengths = row_lengths(self.dataset if len(rows) == len(self.dataset) else self.dataset.select(rows))
@@ -126,7 +126,7 @@ class _Passes:
         for start in range(part.rank * self.batch_size, len(order), part.ranks * self.batch_size):
             chosen = order[start : start + self.batch_size]
             batch = on_device(self.collate([self.dataset[row] for row in chosen]), self.device)
-            yield chosen, PairBatch.from_dict(batch)
+            yield chosen, bundled(batch)
 
 
 def _from_cache(

@@ -1,27 +1,16 @@
 """The reference: the policy as it was before training, scored without gradient."""
 
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import cast
 
 from peft import PeftModel
 from torch import nn
 
 from betahead.beta.rule import Need
-from betahead.forward.separate import scores_without_gradient
-from betahead.types import PairBatch, ReferenceScores
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """No dropout and no checkpointing inside; every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+from betahead.forward.layout import Kernel
+from betahead.forward.modes import evaluating
+from betahead.forward.roads import scores_without_gradient
+from betahead.types import Pairs, ReferenceScores
 
 
 class FrozenReference:
@@ -31,16 +20,20 @@ class FrozenReference:
         model: a second model, or the policy itself: before training as it is, during training with its adapters off.
         adapters_off: score with the adapters of a PEFT model disabled, so that no second copy of the weights exists.
         wants_log_ppl: also score the prompts, for rules that read the reference's perplexity.
+        kernel: what carries the attention of packed batches out.
     """
 
-    def __init__(self, model: nn.Module, *, adapters_off: bool = False, wants_log_ppl: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, adapters_off: bool = False, wants_log_ppl: bool = False, kernel: Kernel = "auto"
+    ) -> None:
         self.model = model
+        self.kernel: Kernel = kernel
         self.adapters_off = adapters_off
         self.needs = frozenset({Need.LOG_PPL}) if wants_log_ppl else frozenset[Need]()
 
-    def scores(self, batch: PairBatch) -> ReferenceScores:
+    def scores(self, batch: Pairs) -> ReferenceScores:
         """The reference's log-probabilities of both answers, and the prompts' log PPL if wanted."""
         adapters = cast("PeftModel", self.model).disable_adapter() if self.adapters_off else nullcontext()
         with evaluating(self.model), adapters:
-            logps, features = scores_without_gradient(self.model, batch, self.needs)
+            logps, features = scores_without_gradient(self.model, batch, self.needs, kernel=self.kernel)
         return ReferenceScores(chosen_logps=logps.chosen, rejected_logps=logps.rejected, log_ppl=features.log_ppl)

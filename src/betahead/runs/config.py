@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from betahead.data.formats import checked_layout
 from betahead.errors import ConfigError
+from betahead.forward.choice import ForwardKind, check_forward
+from betahead.forward.layout import Kernel
 from betahead.losses.links import link_named
 from betahead.runs.beta_section import FixedBetaSection, LearnedBetaSection
 from betahead.runs.complaints import complaint
@@ -75,9 +77,22 @@ class LossSection(Section):
 
 
 class ForwardSection(Section):
-    """How pairs go through the model: `separate`, a row per answer."""
+    """How pairs go through the model.
 
-    kind: Literal["separate"] = "separate"
+    Args:
+        kind: `shared` (each prompt once, both answers after it), `separate` (a padded row per answer), or `auto`, which
+            is shared wherever the model gives the same numbers on it.
+        attention: what carries the attention of the shared road out: `sdpa` anywhere, `varlen` on CUDA in half
+            precision, `flex`, or `auto`.
+    """
+
+    kind: ForwardKind = "auto"
+    attention: Kernel = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_forward(self.kind, self.attention)
+        return self
 
 
 def _cache(value: str) -> str:

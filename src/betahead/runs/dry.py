@@ -66,6 +66,7 @@ def dry_run_of(config: Config, console: Console) -> None:
     table.add_row("precision", f"{config.model.dtype} weights, mixed precision: {precision} (none in this dry run)")
     where = planned.reference_cache
     table.add_row("reference", "scored live" if where is None else f"scored once before training, kept in {where}")
+    table.add_row("forward", trainer.road.line())
     table.add_row("one batch", f"{len(two.train)} pairs in {seconds:.2f} s on the CPU, loss {loss:.4f}")
     console.print(table)
     console.print("nothing was trained or written", highlight=False)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,9 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from betahead.beta.files import load_rule
 from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
+from betahead.data.pack import PackedCollator
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
+from betahead.forward.choice import road_for
 from betahead.forward.model import PreferenceModel
 from betahead.reference.frozen import FrozenReference
 from betahead.runs.config import Config, load_config
@@ -54,10 +57,14 @@ class OpenedRun:
         """What decides β."""
         return self.model.rule
 
-    @property
-    def collate(self) -> PairCollator:
-        """Makes batches for the policy."""
-        return PairCollator(pad_token_id=cast("int", self.tokenizer.pad_token_id))
+    @cached_property
+    def collate(self) -> PairCollator | PackedCollator:
+        """Makes batches for the road that the run's models take here; the run may have been trained elsewhere."""
+        kind = "separate" if self.config.forward.kind == "separate" else "auto"
+        models = [self.model.policy, *([] if self.reference_model is None else [self.reference_model])]
+        roads = [road_for(model, kind) for model in models]
+        road = next((road for road in roads if road.kind == "separate"), roads[0])
+        return road.collator(cast("int", self.tokenizer.pad_token_id))
 
     @property
     def reference_model(self) -> nn.Module | None:

@@ -83,6 +83,7 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
         if fitted is not None:
             shutil.copytree(fitted.folder, folder.path / "reference")
+        console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
         if trainer.calibration is not None:
             console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
         return _trained(config, console, folder, trainer, data, fitted, began)

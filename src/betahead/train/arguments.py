@@ -7,6 +7,7 @@ from typing import Any, cast
 from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
+from betahead.forward.choice import check_forward
 from betahead.losses.links import link_named
 
 
@@ -42,6 +43,10 @@ class DPOConfig(TrainingArguments):
         max_dropped: share of unusable rows above which the data is refused.
         head_max_grad_norm: gradient norm at which the beta rule is clipped, apart from the policy.
         calibration_prompts: training prompts whose log PPL sets the scale of the head.
+        forward: `shared` reads each prompt once and both answers after it, `separate` is a padded row per answer,
+            `auto` takes the shared road wherever the model gives the same numbers on it.
+        forward_attention: what carries the attention of the shared road out: `sdpa` anywhere, `varlen` on CUDA in half
+            precision, `flex`, or `auto`.
     """
 
     learning_rate: float = field(default=1e-6)
@@ -66,6 +71,8 @@ class DPOConfig(TrainingArguments):
     max_dropped: float = 0.1
     head_max_grad_norm: float = 1.0
     calibration_prompts: int = 512
+    forward: str = "auto"
+    forward_attention: str = "auto"
 
     def __post_init__(self) -> None:
         """Check what can be checked before a device is touched.
@@ -92,6 +99,7 @@ class DPOConfig(TrainingArguments):
         norm: Any = self.head_max_grad_norm
         if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
             raise ConfigError(f"`head_max_grad_norm` must be a positive number, but is {norm!r} instead.")
+        check_forward(self.forward, self.forward_attention)
         if self.remove_unused_columns:
             raise ConfigError("`remove_unused_columns` must be False, because the collator reads its columns by name.")
         # `transformers` renamed this setting; TRL's users, and older versions, know it by the first name.

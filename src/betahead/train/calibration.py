@@ -12,9 +12,9 @@ from torch import nn
 
 from betahead.beta.rule import BetaRule, Need
 from betahead.errors import DataError
-from betahead.forward.separate import scores_without_gradient
-from betahead.reference.frozen import evaluating
-from betahead.types import PairBatch, on_device
+from betahead.forward.modes import evaluating
+from betahead.forward.roads import scores_without_gradient
+from betahead.types import bundled, on_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def calibrate(
     with evaluating(model):
         for start in range(0, len(rows), batch_size):
             records = [dataset[i] for i in rows[start : start + batch_size]]
-            batch = PairBatch.from_dict(on_device(collate(records), device))
+            batch = bundled(on_device(collate(records), device))
             _, features = scores_without_gradient(model, batch, frozenset({Need.LOG_PPL}))
             assert features.log_ppl is not None
             assert features.has_ppl is not None

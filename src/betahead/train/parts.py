@@ -22,6 +22,7 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError, DataError
+from betahead.forward.layout import Kernel
 from betahead.reference.frozen import FrozenReference
 from betahead.train.arguments import DPOConfig
 
@@ -165,13 +166,15 @@ def reference_for(
     With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
     as it has not been trained, or a copy when every batch is to be scored as it comes.
     """
-    log_ppl = rule.ppl_from == "reference"
+    log_ppl, kernel = rule.ppl_from == "reference", cast("Kernel", args.forward_attention)
     if given is not None:
         given.requires_grad_(False)
-        return FrozenReference(cast("PreTrainedModel", nn.Module.to(given, args.device)), wants_log_ppl=log_ppl)
+        return FrozenReference(
+            cast("PreTrainedModel", nn.Module.to(given, args.device)), wants_log_ppl=log_ppl, kernel=kernel
+        )
     if new_adapter or args.precompute_ref_log_probs:
-        return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl)
-    return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl)
+        return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl, kernel=kernel)
+    return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
 
 
 def is_scored(dataset: Dataset, rule: BetaRule) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import is_scored
-from betahead.types import PairBatch
+from betahead.types import bundled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +102,14 @@ class ReferenceScoring:
                 self.cached.check_never_learns()
 
     @property
-    def collator(self) -> Callable[[list[dict[str, Any]]], Mapping[str, Any]]:
-        """Makes the batches of the loop; they hold what the cache has when rows are scored as they come."""
-        if self.cached is None or self.args.precompute_ref_log_probs:
-            return self.collate
+    def as_they_come(self) -> bool:
+        """Whether rows are looked up, and the cache filled, batch by batch."""
+        return self.cached is not None and not self.args.precompute_ref_log_probs
+
+    @property
+    def collator(self) -> CachedCollator:
+        """Makes batches that hold what the cache has; only when rows are scored as they come."""
+        assert self.cached is not None
         return CachedCollator(self.collate, self.cached)
 
     def columns(self, dataset: Dataset | None, *, trained: bool) -> Dataset | None:
@@ -161,7 +165,7 @@ class ReferenceScoring:
             return inputs
         keys = keys_in(inputs)
         with self.accelerator.autocast():
-            pairs = PairBatch.from_dict(inputs)
+            pairs = bundled(inputs)
             if keys is None or self.cached is None:
                 scores = self.reference.scores(pairs)
             else:

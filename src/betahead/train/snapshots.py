@@ -15,9 +15,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.forward.model import PreferenceModel
+from betahead.forward.modes import evaluating
 from betahead.losses.margin import logratios
-from betahead.reference.frozen import FrozenReference, evaluating
-from betahead.types import PairBatch, ReferenceScores, on_device
+from betahead.reference.frozen import FrozenReference
+from betahead.types import ReferenceScores, bundled, on_device
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SCHEMA = pa.schema(
@@ -123,9 +124,9 @@ class PromptSnapshots(TrainerCallback):
         )
 
     def _scores(self, batch: dict[str, Any]) -> tuple[dict[str, Sequence[float | None]], Tensor]:
-        pairs = PairBatch.from_dict(batch)
+        pairs = bundled(batch)
         reference: ReferenceScores = pairs.reference or self.reference.scores(pairs)
-        pairs = PairBatch.from_dict(batch | reference.columns())
+        pairs = bundled(batch | reference.columns())
         logps, features = self.model.scored(pairs, frozenset({Need.LOG_PPL, Need.LAST_HIDDEN}))
         chosen, rejected = logratios(logps, reference, per_token=self.model.link.per_token)
         rule = self.model.rule

@@ -1,5 +1,6 @@
 """The trainer: `transformers.Trainer` with a preference loss, a beta rule and a reference."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from betahead.beta.rule import BetaRule
-from betahead.data.collate import PairCollator
+from betahead.data.lengths import spans_of
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
+from betahead.forward.choice import ForwardKind, Road, road_for
+from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
 from betahead.train.calibration import Calibration, calibrate
@@ -33,6 +36,9 @@ from betahead.train.parts import (
     without_dropout,
 )
 from betahead.train.scoring import OnScoring, ReferenceScoring
+from betahead.types import pairs_in
+
+logger = logging.getLogger(__name__)
 
 
 class DPOTrainer(Trainer):
@@ -43,7 +49,7 @@ class DPOTrainer(Trainer):
         ref_model: the reference; None means the model as it is given, without a second copy in memory unless
             `DPOConfig.precompute_ref_log_probs` is False and there is no adapter to turn off.
         args: settings; the defaults of `DPOConfig` when None.
-        data_collator: makes batches of tokenized records; `PairCollator` when None.
+        data_collator: makes batches of tokenized records; when None, that of the road that `args.forward` asks for.
         train_dataset: pairs in any layout, or tokenized records.
         eval_dataset: the same, or None.
         processing_class: the tokenizer; the one that lies with the model when None.
@@ -90,15 +96,21 @@ class DPOTrainer(Trainer):
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
         rule.build(hidden_size_of(policy), seed=args.seed)
         assert isinstance(args.loss_type, str)
-        preference = PreferenceModel(policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing)
-        self.collate = data_collator or PairCollator(pad_token_id=cast("int", tokenizer.pad_token_id))
+        kernel = cast("Kernel", args.forward_attention)
+        preference = PreferenceModel(
+            policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing, kernel=kernel
+        )
+        if data_collator is not None and args.forward != "auto":
+            raise ConfigError(
+                f"`forward` must be auto with a `data_collator`, whose batches decide, but is {args.forward} instead."
+            )
         self.calibration: Calibration | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
         super().__init__(
             model=preference,
             args=args,
-            data_collator=cast("Any", self.collate),
+            data_collator=cast("Any", data_collator),
             train_dataset=cast("Any", train),
             eval_dataset=held_out,
             processing_class=tokenizer,
@@ -110,11 +122,16 @@ class DPOTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
+        # Only now are the models where they will compute.
+        self.road = self._road(train, ref_model)
+        self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
+        self.data_collator = cast("Any", self.collate)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
         self.scoring = ReferenceScoring(
             self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
         )
-        self.data_collator = cast("Any", self.scoring.collator)
+        if self.scoring.as_they_come:
+            self.data_collator = cast("Any", self.scoring.collator)
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
         self._calibrate()
@@ -128,6 +145,17 @@ class DPOTrainer(Trainer):
     def settings(self) -> DPOConfig:
         """The training arguments, with the type they were given with."""
         return cast("DPOConfig", self.args)
+
+    def _road(self, train: Dataset | None, ref_model: PreTrainedModel | None) -> Road:
+        """How pairs go through policy and reference; a reference of its own must be able to go the same way."""
+        args = self.settings
+        kind, kernel = cast("ForwardKind", args.forward), cast("Kernel", args.forward_attention)
+        spans = None if train is None else spans_of(train)
+        road = road_for(self.model.policy, kind, spans=spans, kernel=kernel)
+        if ref_model is not None and road.kind == "shared":
+            road = road_for(nn.Module.to(ref_model, args.device), kind, spans=spans, kernel=kernel)
+        (logger.warning if road.reason else logger.info)("forward: %s", road.line())
+        return road
 
     def _with_reference(self, dataset: Dataset | None) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
@@ -174,7 +202,7 @@ class DPOTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
         """The number of pairs in the accumulation window, over all ranks."""
-        pairs = torch.tensor(sum(batch["prompt_mask"].shape[0] for batch in batch_samples), device=device)
+        pairs = torch.tensor(sum(pairs_in(batch) for batch in batch_samples), device=device)
         return cast("Tensor", self.accelerator.reduce(pairs, reduction="sum"))
 
     def prediction_step(

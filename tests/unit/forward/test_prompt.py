@@ -1,5 +1,4 @@
 import pytest
-import tiny
 import torch
 
 from betahead.beta.rule import Need
@@ -7,43 +6,32 @@ from betahead.forward.prompt import LOG_PPL_FLOOR, log_ppl_of, prompt_features
 
 
 def test_a_memorised_prompt_is_held_at_the_floor() -> None:
-    found, known = log_ppl_of(torch.full((1, 3), -1e-6), torch.ones(1, 3, dtype=torch.bool))
+    found, known = log_ppl_of(torch.tensor([-3e-6]), torch.tensor([3]))
     assert found.tolist() == pytest.approx([LOG_PPL_FLOOR])
     assert known.tolist() == [True]
 
 
-def test_the_gradient_of_log_ppl_ends_at_the_counted_tokens() -> None:
-    logps = torch.tensor([[-1.0, -2.0, -3.0]], requires_grad=True)
-    log_ppl_of(logps, torch.tensor([[False, True, True]]))[0].sum().backward()
-    assert logps.grad is not None
-    assert logps.grad.tolist() == [[0.0, -0.5, -0.5]]
+def test_a_prompt_without_a_counted_token_is_not_known() -> None:
+    found, known = log_ppl_of(torch.tensor([0.0, -3.0]), torch.tensor([0, 2]))
+    assert known.tolist() == [False, True]
+    assert found.tolist() == pytest.approx([LOG_PPL_FLOOR, 1.5])
 
 
-def test_log_probabilities_are_computed_only_on_demand_and_without_gradient_unless_coupled() -> None:
-    grads: list[bool] = []
+def test_features_are_computed_only_on_demand_and_without_gradient_unless_coupled() -> None:
+    asked: list[tuple[str, bool]] = []
 
-    def logps() -> torch.Tensor:
-        grads.append(torch.is_grad_enabled())
-        return torch.full((2, 4), -1.0)
+    def given(name: str, *values: torch.Tensor) -> object:
+        def compute() -> object:
+            asked.append((name, torch.is_grad_enabled()))
+            return values if len(values) > 1 else values[0]
 
-    mask = torch.ones(2, 4, dtype=torch.bool)
-    for needs, couple in ((set(), True), ({Need.LOG_PPL}, True), ({Need.LOG_PPL}, False)):
-        prompt_features(frozenset(needs), hidden=None, prompt_mask=mask, ppl_mask=mask, ppl_logps=logps, couple=couple)
-    assert grads == [True, False]
+        return compute
 
-
-def test_hidden_states_are_cut_to_the_longest_prompt() -> None:
-    prompt_mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]).bool()
-    hidden = torch.randn(2, 5, tiny.HIDDEN)
-    features = prompt_features(
-        frozenset({Need.HIDDEN, Need.LAST_HIDDEN}),
-        hidden=hidden,
-        prompt_mask=prompt_mask,
-        ppl_mask=prompt_mask,
-        ppl_logps=lambda: torch.zeros(2, 5),
-        couple=False,
-    )
-    assert features.hidden is not None and features.hidden_mask is not None and features.last_hidden is not None
-    assert features.hidden.shape == (2, 3, tiny.HIDDEN)
-    assert features.hidden_mask.tolist() == [[True, True, False], [True, True, True]]
-    assert torch.equal(features.last_hidden, torch.stack([hidden[0, 1], hidden[1, 2]]))
+    parts = {
+        "log_ppl": given("log_ppl", torch.tensor([-1.0, -2.0]), torch.tensor([1, 1])),
+        "last_hidden": given("last_hidden", torch.zeros(2, 4)),
+        "hidden": given("hidden", torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)),
+    }
+    for needs, couple in ((set(), True), ({Need.LOG_PPL}, True), (set(Need), False)):
+        prompt_features(frozenset(needs), pairs=2, couple=couple, **parts)
+    assert asked == [("log_ppl", True), ("log_ppl", False), ("last_hidden", False), ("hidden", False)]

@@ -5,7 +5,8 @@ import tiny
 import torch
 
 from betahead.beta.rule import Need
-from betahead.forward.separate import scores_without_gradient, selected_logps, separate_forward
+from betahead.forward.roads import scores_without_gradient
+from betahead.forward.separate import selected_logps, separate_forward
 from betahead.types import PairBatch
 
 
@@ -88,3 +89,11 @@ def test_answers_do_not_change_what_is_read_of_their_prompt() -> None:
         first, second = (getattr(features, name) for features in found)
         mask = found[0].hidden_mask if name == "hidden" else slice(None)
         torch.testing.assert_close(first[mask], second[mask])
+
+
+def test_hidden_states_are_cut_to_the_longest_prompt() -> None:
+    batch = PairBatch.from_dict(tiny.batch(3))
+    _, features = separate_forward(tiny.qwen2(), batch, frozenset({Need.HIDDEN}))
+    assert features.hidden is not None and features.hidden_mask is not None
+    assert features.hidden.shape == (3, int(batch.prompt_mask.sum(-1).max()), tiny.HIDDEN)
+    assert torch.equal(features.hidden_mask, batch.prompt_mask[:, : features.hidden.shape[1]])

@@ -4,7 +4,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from betahead.reference.frozen import FrozenReference, evaluating
+from betahead.forward.modes import evaluating
+from betahead.reference.frozen import FrozenReference
 from betahead.types import PairBatch
 
 

@@ -1,0 +1,62 @@
+"""From a model's last hidden states to logits: the part that the chunked log-probabilities take apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from betahead.forward.token_logps import at_least_float32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LogitHead:
+    """logits = softcap · tanh(scale · module(hidden) / softcap).
+
+    Args:
+        module: the output projection, adapters included.
+        scale: of the logits.
+        softcap: None for none.
+    """
+
+    module: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def linear(self) -> nn.Linear | None:
+        """The module where it is nothing but a weight and a bias; None with adapters, quantization or hooks."""
+        module = self.module
+        if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
+            return None
+        return module
+
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """The model's logits, float32 (float64 stays float64)."""
+        return shaped_logits(at_least_float32(self.module(hidden)), self.scale, self.softcap)
+
+
+def shaped_logits(
+    raw: Float[Tensor, "tokens vocab"], scale: float, softcap: float | None
+) -> Float[Tensor, "tokens vocab"]:
+    """Raw logits scaled and capped; the same tensor where there is nothing to do."""
+    if scale != 1.0:
+        raw = raw * scale
+    return raw if softcap is None else torch.tanh(raw / softcap) * softcap
+
+
+def logit_head_of(model: PreTrainedModel) -> LogitHead:
+    """The output projection of a causal language model and what its family does to the logits afterwards."""
+    config: Any = model.config.get_text_config()
+    scale = getattr(model, "logit_scale", None)
+    if scale is None:
+        scale = getattr(config, "lm_head_multiplier", None)
+    if scale is None:
+        divisor = getattr(config, "logits_scaling", None)
+        scale = 1.0 if divisor is None else 1.0 / divisor
+    cap = getattr(config, "final_logit_softcapping", None)
+    module = model.get_output_embeddings()
+    assert module is not None, f"{type(model).__name__} has no output embeddings"
+    return LogitHead(module=module, scale=float(scale), softcap=None if cap is None else float(cap))

@@ -1,0 +1,107 @@
+"""The fast road: every prompt once, its answers as branches, nothing padded, only the logits that are asked for."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from betahead.beta.rule import Need
+from betahead.forward.attention import LAYOUT, sharing_attention
+from betahead.forward.chunked import chunked_token_logps
+from betahead.forward.layout import Kernel, TrunkLayout
+from betahead.forward.logit_head import LogitHead, logit_head_of
+from betahead.forward.prompt import prompt_features
+from betahead.types import PackedPairs, PairLogps, PromptFeatures, ScoredTokens
+
+
+def shared_forward(
+    model: nn.Module,
+    batch: PackedPairs,
+    needs: frozenset[Need] = frozenset(),
+    *,
+    couple: bool = False,
+    kernel: Kernel = "auto",
+) -> tuple[PairLogps, PromptFeatures]:
+    """Log-probabilities of both answers and the prompt features, from one pass over each prompt.
+
+    Args:
+        model: a causal language model, with or without adapters, whose attention can be called by name.
+        batch: the pairs.
+        needs: which prompt features to compute; none costs a further pass through the body.
+        couple: let gradient flow through the features.
+        kernel: what carries the attention out.
+
+    Returns:
+        (log-probabilities, features); a feature that was not asked for is None.
+
+    Gradient:
+        Through the log-probabilities into the model; through the features only with `couple`.
+
+    Raises:
+        ConfigError: for attention that cannot be shared.
+    """
+    inner = base_of(model)
+    hidden = packed_hidden(inner, batch, kernel)
+    head = logit_head_of(inner)
+    pairs = batch.pairs
+    summed = _summed(hidden, batch.answers, head, rows=2 * pairs)
+    counts = torch.zeros_like(batch.prompt_tokens).repeat(2)
+    counts = counts.index_add(0, batch.answers.row, torch.ones_like(batch.answers.row))
+    features = prompt_features(
+        needs,
+        pairs=pairs,
+        log_ppl=lambda: _mean_nll(hidden, batch, head),
+        last_hidden=lambda: hidden[batch.prompt_at.gather(1, batch.prompt_tokens.unsqueeze(1) - 1).squeeze(1)],
+        hidden=lambda: (hidden[batch.prompt_at], _before(batch)),
+        couple=couple,
+    )
+    logps = PairLogps(
+        chosen=summed[:pairs],
+        rejected=summed[pairs:],
+        chosen_tokens=counts[:pairs],
+        rejected_tokens=counts[pairs:],
+    )
+    return logps, features
+
+
+def base_of(model: nn.Module) -> PreTrainedModel:
+    """The causal language model inside its adapters, whose layers carry them."""
+    return cast("PreTrainedModel", model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def packed_hidden(
+    model: PreTrainedModel, batch: PackedPairs, kernel: Kernel = "auto"
+) -> Float[Tensor, "tokens hidden"]:
+    """The last hidden state of every packed token, from one pass through the body."""
+    sharing_attention(model)
+    # A mask of four axes is taken as it is by every model, and ignored by the attention where there is a layout:
+    # without one the library would look for packed sequences in the positions, and cut answers off their prompts.
+    unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=batch.input_ids.device)
+    output: Any = cast("Any", model.get_decoder())(
+        input_ids=batch.input_ids.unsqueeze(0),
+        position_ids=batch.position_ids.unsqueeze(0),
+        attention_mask=unread,
+        use_cache=False,
+        **{LAYOUT: TrunkLayout.of(batch, kernel)},
+    )
+    return cast("Tensor", output.last_hidden_state)[0]
+
+
+def _summed(hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int) -> Float[Tensor, " rows"]:
+    values = chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head)
+    return values.new_zeros(rows).index_add(0, scored.row, values)
+
+
+def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead) -> tuple[Tensor, Tensor]:
+    """The summed log-probability of each prompt's counted tokens, and how many there are."""
+    total = _summed(hidden, batch.prompts, head, rows=batch.pairs)
+    ones = torch.ones_like(batch.prompts.row)
+    return total, torch.zeros_like(batch.prompt_tokens).index_add(0, batch.prompts.row, ones)
+
+
+def _before(batch: PackedPairs) -> Tensor:
+    longest = batch.prompt_at.shape[1]
+    return torch.arange(longest, device=batch.prompt_at.device) < batch.prompt_tokens.unsqueeze(1)
