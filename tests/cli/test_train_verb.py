@@ -161,7 +161,13 @@ def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world
     assert code == 0, err
     assert (world / "runs" / "one" / "reference" / "model.safetensors").is_file()
     assert "fitted on 96 documents" in out, "48 training pairs have 96 answers; the held-out ones are left out"
-    assert sorted(path.name for path in world.iterdir()) == ["fit.yaml", "one.yaml", "pairs.jsonl", "runs"]
+    assert sorted(path.name for path in world.iterdir()) == [
+        "fit.yaml",
+        "one.yaml",
+        "pairs.jsonl",
+        "pairs.jsonl.refcache",
+        "runs",
+    ]
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(world, betahead):

@@ -31,6 +31,10 @@ class DPOConfig(TrainingArguments):
         max_length: tokens of prompt and answer together; longer answers are cut at their end, prompts without room for
             an answer are dropped and counted. None for no limit.
         precompute_ref_log_probs: score the reference once before training; False scores it at every step.
+        reference_cache: folder that keeps the reference's scores for later runs; `auto` is `DATA.refcache` beside the
+            training data when they are a local file, else `betahead/reference` in the user's cache folder. None is
+            `auto` for data given by path or name, and no cache for data in memory. With a folder named and
+            `precompute_ref_log_probs=False`, rows are looked up, and filled in, as they come.
         precompute_ref_batch_size: pairs per pass when scoring; None for the evaluation batch size.
         disable_dropout: turn dropout off in policy and reference (the dropout of an adapter stays as it was asked for).
         dataset_num_proc: processes that tokenize.
@@ -63,6 +67,7 @@ class DPOConfig(TrainingArguments):
     label_smoothing: float = 0.0
     max_length: int | None = 1024
     precompute_ref_log_probs: bool = True
+    reference_cache: str | None = None
     precompute_ref_batch_size: int | None = None
     disable_dropout: bool = True
     dataset_num_proc: int | None = None
@@ -81,7 +86,7 @@ class DPOConfig(TrainingArguments):
         """Check what can be checked before a device is touched.
 
         Raises:
-            ConfigError: for a loss, smoothing, length or norm that cannot be used.
+            ConfigError: for a loss, smoothing, length, cache or norm that cannot be used.
         """
         if isinstance(self.loss_type, list):
             if len(self.loss_type) != 1:
@@ -107,6 +112,14 @@ class DPOConfig(TrainingArguments):
                 "counted from the tokens."
             )
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
+        if isinstance(self.reference_cache, os.PathLike):
+            self.reference_cache = os.fspath(self.reference_cache)
+        cache: Any = self.reference_cache
+        if cache is not None and (not isinstance(cache, str) or cache.strip() in {"", "live"}):
+            raise ConfigError(
+                f"`reference_cache` must be `auto`, a folder or None, but is {cache!r} instead; a reference is scored "
+                "at every step with precompute_ref_log_probs=False."
+            )
         norm: Any = self.head_max_grad_norm
         if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
             raise ConfigError(f"`head_max_grad_norm` must be a positive number, but is {norm!r} instead.")

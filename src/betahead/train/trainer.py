@@ -19,7 +19,6 @@ from betahead.errors import ConfigError
 from betahead.forward.choice import ForwardKind, Road, road_for
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
-from betahead.reference.columns import with_reference_columns
 from betahead.train.arguments import DPOConfig
 from betahead.train.calibration import Calibration, calibrate
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
@@ -28,7 +27,6 @@ from betahead.train.optimizer import clip_apart, give_rule_its_own_group
 from betahead.train.parts import (
     causal_model,
     each,
-    is_scored,
     reference_for,
     rule_from,
     tokenized,
@@ -36,8 +34,8 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.scoring import OnScoring, ReferenceScoring
 from betahead.train.window import WindowedTrainer, pass_collator
-from betahead.types import bundled
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +56,10 @@ class DPOTrainer(WindowedTrainer):
         optimizers: an optimizer and a schedule to use instead of those that `args` describe.
         peft_config: train this adapter instead of the whole model; the reference is the model with it turned off.
         beta: a number or a beta rule; `args.beta` or 0.1 when None.
+        on_scoring: told how far scoring the reference is; by default a line is printed when it is cached in a folder.
 
     Raises:
+        CacheError: for a reference cache that cannot be used.
         ConfigError: for settings, models or tokenizers that cannot be used.
         DataError: for data that cannot be used.
     """
@@ -79,6 +79,7 @@ class DPOTrainer(WindowedTrainer):
         optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
         peft_config: PeftConfig | None = None,
         beta: float | BetaRule | None = None,
+        on_scoring: OnScoring | None = None,
     ) -> None:
         args = DPOConfig(output_dir="runs/dpo") if args is None else args
         rule = rule_from(beta, args)
@@ -126,6 +127,11 @@ class DPOTrainer(WindowedTrainer):
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
+        self.scoring = ReferenceScoring(
+            self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
+        )
+        if self.scoring.as_they_come:
+            self.data_collator = pass_collator(self.scoring.collator, args)
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
         self._calibrate()
@@ -155,22 +161,7 @@ class DPOTrainer(WindowedTrainer):
 
     def _with_reference(self, dataset: Dataset | None) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
-        args = self.settings
-        if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
-            return dataset
-        if self.reference.model is self.model.policy and not self.reference.adapters_off and self.state.global_step > 0:
-            raise ConfigError(
-                "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be "
-                "scored with has been trained since; or set precompute_ref_log_probs to False."
-            )
-        with self.accelerator.autocast():
-            return with_reference_columns(
-                dataset,
-                self.reference,
-                self.collate,
-                batch_size=args.precompute_ref_batch_size or args.per_device_eval_batch_size,
-                device=args.device,
-            )
+        return self.scoring.columns(dataset, trained=self.state.global_step > 0)
 
     def _calibrate(self) -> None:
         """Give the rule its scale of log PPL, from the model whose perplexity it reads."""
@@ -201,11 +192,7 @@ class DPOTrainer(WindowedTrainer):
 
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
-        if "ref_chosen_logps" not in inputs:
-            with self.accelerator.autocast():
-                scores = self.reference.scores(bundled(inputs))
-            inputs = {**inputs, **scores.columns()}
-        outputs: dict[str, Tensor] = model(**inputs)
+        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs))
         losses = outputs.pop("losses")
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
@@ -235,7 +222,9 @@ class DPOTrainer(WindowedTrainer):
 
             records = each(records, scored)
         self._prefix = f"{metric_key_prefix}_"
-        return super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
+        measured = super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
+        self.scoring.finish()
+        return measured
 
     def predict(self, *arguments: Any, **keywords: Any) -> Any:
         """Refused: pairs have no labels to predict.
@@ -253,7 +242,9 @@ class DPOTrainer(WindowedTrainer):
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
-        return super().train(*arguments, **keywords)
+        trained = super().train(*arguments, **keywords)
+        self.scoring.finish()
+        return trained
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the pairs since the last line showed, read from the device once."""

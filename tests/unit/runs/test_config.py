@@ -35,6 +35,11 @@ MISTAKES = {
     "seed=-1": "command line: `seed` must be at least 0, but is -1 instead.",
     "seed=4294967296": "command line: `seed` must be less than 4294967296, but is 4294967296 instead.",
     "seed.x=1": "command line: `seed` must be an integer, but is {'x': 1} instead.",
+    "reference.cache=liv": (
+        "command line: `reference.cache` must be auto, live or the path of a folder such as ./liv, but is 'liv' "
+        "instead."
+    ),
+    "reference.cache=false": "command line: `reference.cache` must be text, but is False instead.",
     "output=": "command line: `output` must be text, but is None instead.",
     "output=''": "command line: `output` must be text that is not empty, but is '' instead.",
     "model=3": "command line: `model` must be a section of keys, but is 3 instead.",

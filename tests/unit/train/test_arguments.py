@@ -41,6 +41,16 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         "`length_column_name` must not be set, but is 'tokens' instead; lengths are counted from the tokens.",
     ),
     (
+        {"reference_cache": "live"},
+        "`reference_cache` must be `auto`, a folder or None, but is 'live' instead; a reference is scored at every "
+        "step with precompute_ref_log_probs=False.",
+    ),
+    (
+        {"reference_cache": True},
+        "`reference_cache` must be `auto`, a folder or None, but is True instead; a reference is scored at every step "
+        "with precompute_ref_log_probs=False.",
+    ),
+    (
         {"remove_unused_columns": True},
         "`remove_unused_columns` must be False, because the collator reads its columns by name.",
     ),
@@ -67,6 +77,7 @@ def test_every_field_that_is_not_of_transformers_or_ours_is_trls() -> None:
         "head_max_grad_norm",
         "calibration_prompts",
         "max_batch_tokens",
+        "reference_cache",
         "forward",
         "forward_attention",
     }
