@@ -76,10 +76,10 @@ def test_data_in_memory_leave_nothing_behind(home: Path, tmp_path: Path, capsys:
 def test_a_live_reference_keeps_nothing_unless_a_folder_is_named(file: Path, tmp_path: Path) -> None:
     made = trainer(tmp_path / "out", str(file), precompute_ref_log_probs=False)
     assert made.scoring.cached is None
-    assert made.data_collator is made.collate
+    assert made.data_collator.collate is made.collate
     named = trainer(tmp_path / "out", str(file), precompute_ref_log_probs=False, reference_cache=str(tmp_path / "c"))
     assert named.scoring.cached is not None
-    assert named.data_collator is not named.collate
+    assert named.data_collator.collate is not named.collate
 
 
 def test_data_that_are_streamed_are_found_too(tmp_path: Path) -> None:
