@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from betahead.beta.learned import LearnedBeta
-from betahead.data.passes import tokens_of_rows
+from betahead.data.lengths import tokens_of_rows
 from betahead.train.parts import tokenized
 from betahead.train.trainer import DPOTrainer
 

@@ -4,10 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.compute as pc
-from datasets import Dataset
-
-_FIELDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+FIELDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _OPEN = 16
 
 
@@ -41,18 +38,8 @@ def packed_tokens(pairs: Sequence[PairTokens]) -> int:
 
 def tokens_of(record: Mapping[str, Any]) -> PairTokens:
     """The lengths of one tokenized record."""
-    prompt, chosen, rejected = (len(record[name]) for name in _FIELDS)
+    prompt, chosen, rejected = (len(record[name]) for name in FIELDS)
     return PairTokens(prompt=prompt, chosen=chosen, rejected=rejected)
-
-
-def tokens_of_rows(dataset: Dataset) -> list[PairTokens]:
-    """The lengths of every record of a data set, in its order, without reading a token."""
-    found: list[PairTokens] = []
-    columns: Any = dataset.select_columns(list(_FIELDS)).with_format("arrow")
-    for table in columns.iter(batch_size=1000):
-        lengths = [pc.call_function("list_value_length", [table[name]]).to_pylist() for name in _FIELDS]
-        found += [PairTokens(prompt=p, chosen=c, rejected=r) for p, c, r in zip(*lengths, strict=True)]
-    return found
 
 
 def passes_of(pairs: Sequence[PairTokens], budget: int | None, pass_tokens: PassTokens) -> list[list[int]]:

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from betahead.beta.rule import BetaRule
-from betahead.data.passes import Oversized, oversized, tokens_of_rows
+from betahead.data.lengths import tokens_of_rows
+from betahead.data.passes import Oversized, oversized
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.choice import ForwardKind, Road, road_for

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
-from betahead.data.passes import PassCollator, padded_tokens, tokens_of_rows
+from betahead.data.lengths import tokens_of_rows
+from betahead.data.passes import PassCollator, padded_tokens
 from betahead.errors import ConfigError
 from betahead.train.arguments import DPOConfig
 from betahead.train.order import GroupedSampler

@@ -5,16 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betahead.data.collate import PairCollator
-from betahead.data.passes import (
-    PairTokens,
-    PassCollator,
-    oversized,
-    packed_tokens,
-    padded_tokens,
-    passes_of,
-    tokens_of,
-    tokens_of_rows,
-)
+from betahead.data.lengths import tokens_of_rows
+from betahead.data.passes import PairTokens, PassCollator, oversized, packed_tokens, padded_tokens, passes_of, tokens_of
 
 ROADS = {
     "padded": padded_tokens,

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from betahead.beta.learned import LearnedBeta
 from betahead.data.collate import PairCollator
-from betahead.data.passes import tokens_of_rows
+from betahead.data.lengths import tokens_of_rows
 from betahead.errors import ConfigError
 from betahead.train.order import grouped_order
 from betahead.train.snapshots import PromptSnapshots
