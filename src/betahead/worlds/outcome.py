@@ -18,8 +18,8 @@ class Outcome:
         win_rate: chance to beat an answer of the reference.
         finite: False for a run that diverged; its numbers are kept as they are, so that they count against its method.
         checkpoints: shares of training after which policies are scored; 0.0, the reference itself, comes first.
-        same_prompts: whether every seed is scored on the same prompts (sequence world); False where each seed is a world
-            of its own (tabular), so that prompts are nested in seeds.
+        same_prompts: whether every seed is scored on the same prompts (sequence world); False where each seed is a
+            world of its own (tabular), so that prompts are nested in seeds.
         log_beta: mean log β per topic at the end of training, or None where there is none.
         seconds: wall time of the call.
     """
