@@ -43,8 +43,9 @@ def world(cache):
 
 
 @pytest.mark.parametrize("method", SEQUENCE_METHODS)
-def test_every_method_trains_and_is_scored_from_the_reference_on(method, world):
+def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, capsys):
     out = world.run(method, [configuration(method)], [0], split="eval")
+    assert capsys.readouterr() == ("", "")
     assert out.reward.shape == out.kl.shape == out.win_rate.shape == (1, 1, 3, 8)
     assert out.checkpoints == (0.0, 0.5, 1.0) and out.same_prompts and out.finite.all()
     assert (out.kl[:, :, 0] == 0).all() and (out.win_rate[:, :, 0] == 0.5).all()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from jaxtyping import Float
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from betahead.beta.controls import PermutedBeta
 from betahead.beta.fixed import FixedBeta
@@ -30,7 +30,7 @@ from betahead.worlds.grammar import GrammarWorld
 from betahead.worlds.outcome import Axis, MethodWorld, Outcome, WorldMethod
 from betahead.worlds.world import WorldPair
 
-SHARED_AXES = (Axis(name="learning_rate", low=1e-4, high=3e-3), Axis(name="beta", low=0.03, high=1.0))
+SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta", low=0.03, high=1.0))
 """What every method is tuned over; `beta` is where β starts."""
 
 _LEARNED = (Axis(name="beta_learning_rate", low=1e-3, high=3e-2), Axis(name="rho", low=0.03, high=0.3))
@@ -200,6 +200,7 @@ class _SequenceWorld:
                 callbacks=[along],
                 beta=row.rule(values),
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         return _Run(
             scores=[sampled.reference_scores, *along.scores],
