@@ -78,7 +78,7 @@ def test_the_placebo_has_the_level_of_its_rule_and_none_of_its_allocation(world)
     rule, placebo = found.values()
     assert abs(rule.mean() - placebo.mean()) < 0.02 and abs(rule.mean() - math.log(0.3)) < 0.1
     # Topics are in turn, so a pair's neighbour is of another topic.
-    assert np.ptp(rule) > 0.03 and abs(np.corrcoef(rule, placebo)[0, 1]) < 0.9
+    assert np.ptp(rule) > 0.03 and np.corrcoef(rule, placebo)[0, 1] < 0.5
 
 
 def test_a_run_that_diverges_is_recorded_as_such(world):
