@@ -54,6 +54,7 @@ class PairBatch:
         ppl_mask: True at the prompt tokens that count for log PPL: they have a predecessor and are not excluded as
             template tokens. A row may hold none.
         reference: the reference's columns, or None when they are yet to be computed.
+        given_beta: a column of the data that says β(x), up to a factor, for rules that read it.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
@@ -62,6 +63,7 @@ class PairBatch:
     prompt_mask: Bool[Tensor, "pairs tokens"]
     ppl_mask: Bool[Tensor, "pairs tokens"]
     reference: ReferenceScores | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PairBatch":
@@ -73,6 +75,7 @@ class PairBatch:
             prompt_mask=batch["prompt_mask"].bool(),
             ppl_mask=batch["ppl_mask"].bool(),
             reference=_reference_of(batch),
+            given_beta=batch.get("given_beta"),
         )
 
     @property
@@ -116,6 +119,7 @@ class PackedPairs:
         prompt_at: positions of each prompt's tokens, padded with that of its last token.
         prompt_tokens: number of tokens of each prompt.
         reference: the reference's columns, or None when they are yet to be computed.
+        given_beta: a β that came with the data, for rules that read one.
     """
 
     input_ids: Int[Tensor, " tokens"]
@@ -126,6 +130,7 @@ class PackedPairs:
     prompt_at: Int[Tensor, "pairs longest"]
     prompt_tokens: Int[Tensor, " pairs"]
     reference: ReferenceScores | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PackedPairs":
@@ -143,6 +148,7 @@ class PackedPairs:
             prompt_at=batch["prompt_at"],
             prompt_tokens=batch["prompt_tokens"],
             reference=_reference_of(batch),
+            given_beta=batch.get("given_beta"),
         )
 
     @property
@@ -188,6 +194,7 @@ class PromptFeatures:
         last_hidden: hidden state of the last prompt token.
         hidden: hidden states of all prompt tokens, padded.
         hidden_mask: True at the prompt's tokens of `hidden`.
+        given_beta: what the data say of β(x).
     """
 
     pairs: int
@@ -196,6 +203,7 @@ class PromptFeatures:
     last_hidden: Float[Tensor, "pairs hidden"] | None = None
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -185,6 +185,11 @@ class LearnedBeta(BetaRule):
         self.level.copy_(total / pairs)
         self._seen = None
 
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: with `perspective` the weight is β₀/β."""
+        weight = self.resolved.initial_beta / beta if self.resolved.learning == "perspective" else shaping.weight
+        return replace(shaping, beta=beta, weight=weight)
+
     def log_metrics(self) -> dict[str, Tensor]:
         """w of the published formula, and p when it is learned."""
         if self.head.form == "direct":

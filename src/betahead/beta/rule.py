@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ class Need(StrEnum):
     LOG_PPL = "log_ppl"
     LAST_HIDDEN = "last_hidden"
     HIDDEN = "hidden"
+    GIVEN_BETA = "given_beta"
 
 
 class BetaRule(nn.Module, ABC):
@@ -81,6 +83,10 @@ class BetaRule(nn.Module, ABC):
         Args:
             summed: adds a tensor up over ranks; the identity on one.
         """
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: controls change the β of a rule, and what hangs on it must follow."""
+        return replace(shaping, beta=beta)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """Scalars of the rule's own state that belong into the log, detached."""

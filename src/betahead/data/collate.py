@@ -9,14 +9,14 @@ from torch import Tensor
 
 from betahead.data.passes import PairTokens
 
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairCollator:
     """Pads tokenized pairs into the dict that `PairBatch.from_dict` reads: all chosen rows, then all rejected rows.
 
-    Reference columns pass through as float32 when every pair has them.
+    The reference's columns and `given_beta` pass through as float32 when every pair has them.
 
     Args:
         pad_token_id: fills the rows at their right.
@@ -73,15 +73,15 @@ class PairCollator:
             "prompt_mask": _padded([[1] * prompt for prompt in prompts], tokens, 0),
             "ppl_mask": _padded([[int(counts) for counts in pair["ppl_mask"]] for pair in pairs], tokens, 0),
         }
-        return batch | reference_columns(pairs)
+        return batch | pair_columns(pairs)
 
     def _rounded(self, tokens: int) -> int:
         return -(-tokens // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
 
-def reference_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The reference's columns that every one of these records has, float32."""
-    columns = {name: [pair.get(name) for pair in pairs] for name in _REFERENCE}
+def pair_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The columns with a number a pair that every one of these records has, float32: the reference's, and a given β."""
+    columns = {name: [pair.get(name) for pair in pairs] for name in _PER_PAIR}
     return {
         name: torch.tensor(values, dtype=torch.float32)
         for name, values in columns.items()
