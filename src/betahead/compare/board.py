@@ -83,11 +83,13 @@ class Board:
         """When the test prompts were first scored, or None while they were not."""
         return self._attributes().get("test_opened")
 
-    def open_test(self) -> None:
-        """Record, before any final is put up, that the test is opened for this plan."""
+    def open_test(self) -> str:
+        """Record, before any final is put up, that the test is opened for this plan; and say when it was."""
         if self.test_opened is None:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._study.set_user_attr("test_opened", now)
+            self._study.set_user_attr("test_opened", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        opened = self.test_opened
+        assert opened is not None
+        return opened
 
     def _attributes(self) -> dict[str, Any]:
         return self._storage.get_study_user_attrs(self._study_id)

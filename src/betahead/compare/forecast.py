@@ -6,6 +6,7 @@ from typing import Any, cast
 from scipy.optimize import brentq
 
 from betahead.compare.items import Item, pool_items, run_item
+from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import ResolvedPlan
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, equivalence_power, minimum_detectable_effect
@@ -42,7 +43,7 @@ class Forecast:
         needed_p: that the smallest p-value of the family must reach.
         detectable_sds: the minimum detectable effect in SDs of the paired difference.
         detectable: the same in the metric's unit, where the plan states the SD.
-        sd_for_better: the largest SD at which an effect of 2·ROPE is found with 80 % power.
+        sd_for_better: the largest SD at which an effect of 2·ROPE is called better with 80 % power.
         sd_for_equivalent: the largest SD at which no difference is called equivalent with 80 % power.
     """
 
@@ -82,7 +83,7 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
     per_run, basis = _seconds_per_run(resolved)
     finals, family = plan.finals.seeds, resolved.family
     sds = minimum_detectable_effect(1.0, finals, alpha=plan.alpha, comparisons=family)
-    for_better = 2.0 * plan.rope / sds
+    for_better = 2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family)
     for_equivalent = _largest_sd(plan.rope, finals, plan.alpha)
     return Forecast(
         name=plan.name,
@@ -126,7 +127,7 @@ def sentences(found: Forecast) -> list[str]:
         f"{found.needed_p:.2g}",
         f"minimum detectable effect, 80 % power: {found.detectable_sds:.2f} SDs of the paired difference"
         + ("" if found.detectable is None else f" = {found.detectable:.3g}"),
-        f"an effect of 2 ROPE is found where that SD is at most {found.sd_for_better:.3g}; "
+        f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
         f"no effect is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
     ]
     if not known:

@@ -49,10 +49,25 @@ def work(board: Board, on_progress: Callable[[Board], None] | None = None) -> Fi
     Raises:
         ConfigError: an item failed too often.
     """
-    resolved = board.resolved
+
+    def done(items: list[Item]) -> list[Scores]:
+        _until_done(board, items, on_progress)
+        return board.scores(items)
+
+    return _through(board.resolved, done, board.open_test)
+
+
+def worked_alone(resolved: ResolvedPlan) -> Finished:
+    """The same without a storage: everything is run here and now, and nothing is kept."""
+    return _through(resolved, lambda items: [run_item(resolved, item) for item in items], lambda: "not recorded")
+
+
+def _through(
+    resolved: ResolvedPlan, done: Callable[[list[Item]], list[Scores]], open_test: Callable[[], str]
+) -> Finished:
+    """The protocol: pool, selection on dev, the test opened, finals."""
     pool = pool_items(resolved)
-    _until_done(board, pool, on_progress)
-    pools = _by_cell_and_method(board, pool)
+    pools = _by_cell_and_method(pool, done(pool))
     dev = {key: dev_values(resolved, scores) for key, scores in pools.items()}
     chosen = {(cell, method): chosen_of(resolved, cell, of_dev) for (cell, method), of_dev in dev.items()}
     finals = [
@@ -60,11 +75,8 @@ def work(board: Board, on_progress: Callable[[Board], None] | None = None) -> Fi
         for (cell, method), of_component in chosen.items()
         for item in final_items(resolved, cell, method, np.stack(list(of_component.values()), axis=1).tolist())
     ]
-    board.open_test()
-    _until_done(board, finals, on_progress)
-    opened = board.test_opened
-    assert opened is not None
-    of_final = _by_cell_and_method(board, finals)
+    opened = open_test()
+    of_final = _by_cell_and_method(finals, done(finals))
     runs: dict[CellMethod, tuple[tuple[int, int], ...]] = {}
     for item in finals:
         key = (item.cell, item.method)
@@ -98,8 +110,8 @@ def _until_done(board: Board, items: list[Item], on_progress: Callable[[Board], 
         time.sleep(_PAUSE_SECONDS)
 
 
-def _by_cell_and_method(board: Board, items: list[Item]) -> dict[CellMethod, Scores]:
+def _by_cell_and_method(items: list[Item], done: list[Scores]) -> dict[CellMethod, Scores]:
     parts: dict[CellMethod, list[Scores]] = {}
-    for item, scores in zip(items, board.scores(items), strict=True):
+    for item, scores in zip(items, done, strict=True):
         parts.setdefault((item.cell, item.method), []).append(scores)
     return {key: joined(some, range(sum(len(one.finite) for one in some))) for key, some in parts.items()}
