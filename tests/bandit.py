@@ -94,7 +94,7 @@ class GaussianBandit:
         return rng.standard_normal() + rng.standard_normal(self.prompts)
 
 
-PLAN = """
+PLAN = """\
 name: small
 question: Is shifted better than fixed?
 cells: [bandit/one]

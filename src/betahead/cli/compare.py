@@ -74,13 +74,13 @@ def compare(
     if worker:
         if storage is None:
             raise ConfigError("--storage must be given with --worker, but is missing; it is the URL of the comparison.")
-        with _progress(resolved) as show:
-            work(Board(resolved, storage), show)
+        with Board(resolved, storage) as board, _progress(resolved) as show:
+            work(board, show)
         return
     folder = folder_of(resolved, output)
     url = storage_of(folder) if storage is None else storage
     if finished_evidence(resolved, folder) is None:
-        Board(resolved, url)  # refuses and creates before others start
+        Board(resolved, url).close()  # refuses and creates before others start
     with _progress(resolved) as show:
         if workers > 1 and finished_evidence(resolved, folder) is None:
             with helpers(plan, url, workers - 1):

@@ -74,7 +74,22 @@ class Board:
         self._storage = opened(url, heartbeat=HEARTBEAT_SECONDS, grace=grace)
         self._study = _study(self._storage, resolved)
         self._study_id = self._storage.get_study_id_from_name(resolved.plan.name)
-        self._refuse_another_plan()
+        try:
+            self._refuse_another_plan()
+        except ConfigError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
 
     # The plan and the test
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy
+
 from betahead.compare.board import Board
 from betahead.compare.evidence import Evidence
 from betahead.compare.markdown import markdown_of
@@ -38,7 +40,9 @@ def compare(
     found = finished_evidence(resolved, folder)
     if found is not None:
         return found
-    evidence = evidence_of(work(Board(resolved, url), on_progress), command)
+    with Board(resolved, url) as board:
+        finished = work(board, on_progress)
+    evidence = evidence_of(finished, command)
     write_json(folder / EVIDENCE, evidence.model_dump(mode="json"))
     write_text(folder / REPORT, markdown_of(evidence))
     return evidence
@@ -83,7 +87,7 @@ def folder_of(resolved: ResolvedPlan, output: Path | None) -> Path:
 
 def storage_of(folder: Path) -> str:
     """The storage that is used where none is named: a SQLite file in the folder."""
-    return f"sqlite:///{(folder / 'work.db').resolve()}"
+    return sqlalchemy.URL.create("sqlite", database=str((folder / "work.db").resolve())).render_as_string()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How large an effect must be, in SDs of the paired difference, for all of the verdict "better" and not one test of it."""
+"""How large an effect must be, in SDs of the paired difference, for the whole verdict "better", not one test of it."""
 
 import math
 from functools import cache
