@@ -165,7 +165,7 @@ class PerspectiveBeta(PromptBeta):
         """
         above_zero("learning_rate", self.learning_rate)
         above_zero("rho", self.rho)
-        if self.regulariser == "linear" and float(torch.as_tensor(self.rho).max()) >= math.log(2):
+        if self.regulariser == "linear" and float(torch.as_tensor(self.rho, dtype=torch.float64).max()) >= math.log(2):
             raise ConfigError(f"`rho` must be below log 2 with the linear regulariser, but is {self.rho} instead.")
         if not 0 < self.bounds[0] < self.bounds[1]:
             raise ConfigError(f"`bounds` must be two rising numbers above 0, but are {self.bounds} instead.")
@@ -205,7 +205,7 @@ def above_zero(field: str, value: PerConfig) -> None:
     Raises:
         ConfigError: names the field and the value.
     """
-    given = torch.as_tensor(value)
+    given = torch.as_tensor(value, dtype=torch.float64)
     if not bool(((given > 0) & given.isfinite()).all()):
         shown = given.tolist() if isinstance(value, Tensor) else value
         raise ConfigError(f"`{field}` must be above 0, but is {shown} instead.")

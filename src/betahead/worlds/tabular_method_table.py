@@ -16,7 +16,7 @@ from betahead.worlds.tabular_batch import BatchBeta
 from betahead.worlds.tabular_controls import ControlKind, ControlledBeta
 from betahead.worlds.tabular_learning import BetaLearning, HeldBeta, JointBeta, LearnedPer, PerspectiveBeta
 from betahead.worlds.tabular_oracles import Oracle
-from betahead.worlds.tabular_pairs import TabularPairs, clean_labels
+from betahead.worlds.tabular_pairs import TabularPairs, clean_labels, shuffled_labels
 from betahead.worlds.tabular_runs import Runs
 
 Values = Mapping[str, Float[Tensor, " configs"]]
@@ -54,8 +54,12 @@ def _batch(values: Values, planted: Planted) -> BetaLearning:
     return BatchBeta(response=values["response"], drop=values["drop"])
 
 
-def _same(pairs: TabularPairs) -> TabularPairs:
+def _as_sampled(world: TabularWorld, pairs: TabularPairs) -> TabularPairs:
     return pairs
+
+
+def _without_flips(world: TabularWorld, pairs: TabularPairs) -> TabularPairs:
+    return clean_labels(pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ class TabularMethod:
     lean: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
     weight: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
     level: float = 1.0
-    pairs: Callable[[TabularPairs], TabularPairs] = _same
+    pairs: Callable[[TabularWorld, TabularPairs], TabularPairs] = _as_sampled
     of_batch: bool = False
     bonus: float = 0.0
 
@@ -197,7 +201,11 @@ _OTHERS = (
     ),
     TabularMethod(
         described=_fixed("clean_labels", "one β, on labels before noise turned them round", needs_truth=True),
-        pairs=clean_labels,
+        pairs=_without_flips,
+    ),
+    TabularMethod(
+        described=_fixed("shuffled_labels", "one β, on labels drawn by a fair coin: they raise no gold"),
+        pairs=shuffled_labels,
     ),
     TabularMethod(described=_fixed("renamed", "fixed under another name: a difference found here is false")),
 )

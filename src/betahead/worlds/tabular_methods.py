@@ -76,7 +76,7 @@ class _TabularMethodWorld:
         scored, kept = _scored_prompts(self.settings, split)
         trained = train(
             world,
-            row.pairs(pairs),
+            row.pairs(world, pairs),
             row.runs(values, planted),
             COMPARED,
             row.learning(values, planted),
