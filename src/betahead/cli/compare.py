@@ -52,6 +52,8 @@ def compare(
         return
     if plan is None:
         raise ConfigError("PLAN must be given, but is missing; see configs/compare for plans to start from.")
+    if worker and storage is None:
+        raise ConfigError("--storage must be given with --worker, but is missing; it is the URL of the comparison.")
     import torch
 
     from betahead.compare.board import Board
@@ -71,9 +73,7 @@ def compare(
         found = forecast(resolved)
         typer.echo(json.dumps(found.to_dict(), indent=2) if json_output else "\n".join(sentences(found)))
         return
-    if worker:
-        if storage is None:
-            raise ConfigError("--storage must be given with --worker, but is missing; it is the URL of the comparison.")
+    if worker and storage is not None:
         with Board(resolved, storage) as board, _progress(resolved) as show:
             work(board, show)
         return

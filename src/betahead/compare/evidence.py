@@ -1,4 +1,7 @@
-"""What `evidence.json` holds: the models whose JSON schema is published beside them."""
+"""What `evidence.json` holds: the models whose JSON schema is published beside them.
+
+`python -m betahead.compare.evidence` writes evidence.schema.json again.
+"""
 
 import json
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any, Literal
 from betahead.runs.section import Section
 from betahead.stats.bootstrap import Interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 SCHEMA = Path(__file__).parent / "evidence.schema.json"
 
 
@@ -209,3 +212,7 @@ class Evidence(Section):
 def published_schema() -> str:
     """The JSON schema of `evidence.json`, as the file that ships."""
     return json.dumps(Evidence.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(published_schema(), encoding="utf-8")

@@ -29,7 +29,7 @@ _HEADROOM_PLAN = """
 name: headroom
 question: Is there anything to win, and is it seen?
 cells: [tabular/WORLD]
-methods: {fixed: {}, oracle: {}, weight_oracle: {}, clean_labels: {}}
+methods: {fixed: {}, oracle: {}, weight_oracle: {}, clean_labels: {}, renamed: {}}
 axes:
   learning_rate: {low: 0.01, high: 0.3}
   beta: {low: 0.03, high: 1.0}
@@ -40,6 +40,7 @@ comparisons:
   - {a: oracle, b: fixed, claim: bound}
   - {a: weight_oracle, b: fixed, claim: bound}
   - {a: clean_labels, b: fixed, claim: bound}
+  - {a: renamed, b: fixed}
 """
 
 
@@ -63,7 +64,7 @@ def gold_of(
 
 
 def headrooms(world: str, configurations: int, finals: int) -> list[Headroom]:
-    """The oracle, the weight oracle and clean labels against fixed β: one plan, all its rules.
+    """Oracle, weight oracle, clean labels and a renamed copy against fixed β: one plan, all its rules.
 
     A verdict is due where the difference is so large that so many finals would find it, and the ROPE is exceeded twice.
     """

@@ -126,9 +126,9 @@ def test_a_plan_that_was_changed_after_its_test_was_opened_is_refused(open_board
     with pytest.raises(ConfigError) as refused:
         open_board(resolved_of(PLAN.replace("rope: 0.01", "rope: 0.02")))
     assert re.fullmatch(
-        rf"The plan small must stay as it is after its test was opened \({opened}, hash {held.hash[:12]}\), but its hash "
-        r"is \w{12} now; what was learned from the test must not shape the plan, so a change is a new plan with another "
-        r"`name` and another `seed`\.",
+        rf"The plan small must stay as it is after its test was opened \({opened}, hash {held.hash[:12]}\), but its "
+        r"hash is \w{12} now; what was learned from the test must not shape the plan, so a change is a new plan with "
+        r"another `name` and another `seed`\.",
         str(refused.value),
     )
 

@@ -62,8 +62,8 @@ def test_a_plan_is_read_with_its_defaults():
         ),
         (
             changed("b: fixed}", "b: fixed, placebo: copy}"),
-            "`comparisons.0.placebo` must be left out where the claim is not `mechanism`, but is 'copy' instead; remove "
-            "it.",
+            "`comparisons.0.placebo` must be left out where the claim is not `mechanism`, but is 'copy' instead; "
+            "remove it.",
         ),
         (changed("[bandit/one]", "[bandit/one, bandit/one]"), "`cells` must each be given once, but bandit/one stands"),
         (

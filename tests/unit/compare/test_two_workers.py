@@ -80,7 +80,7 @@ def binaries():
 
 @pytest.fixture
 def postgres(tmp_path_factory):
-    """A private PostgreSQL on a socket in a folder of its own; as it refuses to run as root, `postgres` runs it then."""
+    """A private PostgreSQL on a socket in a folder of its own; it refuses to run as root, so `postgres` may run it."""
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
