@@ -54,6 +54,7 @@ class PairBatch:
         ppl_mask: True at the prompt tokens that count for log PPL: they have a predecessor and are not excluded as
             template tokens. A row may hold none.
         reference: the reference's columns, or None when they are yet to be computed.
+        given_beta: a column of the data that says β(x), up to a factor, for rules that read it.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
@@ -62,6 +63,7 @@ class PairBatch:
     prompt_mask: Bool[Tensor, "pairs tokens"]
     ppl_mask: Bool[Tensor, "pairs tokens"]
     reference: ReferenceScores | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PairBatch":
@@ -80,6 +82,7 @@ class PairBatch:
             prompt_mask=batch["prompt_mask"].bool(),
             ppl_mask=batch["ppl_mask"].bool(),
             reference=reference,
+            given_beta=batch.get("given_beta"),
         )
 
     @property
@@ -100,6 +103,7 @@ class PromptFeatures:
         last_hidden: hidden state of the last prompt token.
         hidden: hidden states of all prompt tokens, padded.
         hidden_mask: True at the prompt's tokens of `hidden`.
+        given_beta: what the data say of β(x).
     """
 
     pairs: int
@@ -108,6 +112,7 @@ class PromptFeatures:
     last_hidden: Float[Tensor, "pairs hidden"] | None = None
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

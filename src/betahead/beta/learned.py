@@ -154,6 +154,11 @@ class LearnedBeta(BetaRule):
             penalty = s.prior_weight * pulled.square()
         return Shaping(beta=beta, target=zeros, weight=zeros + 1.0, penalty=penalty)
 
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: with `perspective` the weight is β₀/β."""
+        weight = self.resolved.initial_beta / beta if self.resolved.learning == "perspective" else shaping.weight
+        return replace(shaping, beta=beta, weight=weight)
+
     def log_metrics(self) -> dict[str, Tensor]:
         """w of the published formula, and p when it is learned."""
         if self.head.form == "direct":

@@ -1,6 +1,7 @@
 """What every beta rule is: a module from prompt features and margins to shaping, that says what it needs."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ class Need(StrEnum):
     LOG_PPL = "log_ppl"
     LAST_HIDDEN = "last_hidden"
     HIDDEN = "hidden"
+    GIVEN_BETA = "given_beta"
 
 
 class BetaRule(nn.Module, ABC):
@@ -71,6 +73,10 @@ class BetaRule(nn.Module, ABC):
             features: what `needs` names, and None for the rest.
             margin: h, nats, for rules that read it and for the number and device of the pairs.
         """
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: controls change the β of a rule, and what hangs on it must follow."""
+        return replace(shaping, beta=beta)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """Scalars of the rule's own state that belong into the log, detached."""

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairCollator:
     """Pads tokenized pairs into the dict that `PairBatch.from_dict` reads: all chosen rows, then all rejected rows.
 
-    Reference columns pass through as float32 when every pair has them.
+    The reference's columns and `given_beta` pass through as float32 when every pair has them.
 
     Args:
         pad_token_id: fills the rows at their right.
@@ -68,7 +68,7 @@ class PairCollator:
             "prompt_mask": _padded([[1] * prompt for prompt in prompts], tokens, 0),
             "ppl_mask": _padded([[int(counts) for counts in pair["ppl_mask"]] for pair in pairs], tokens, 0),
         }
-        for name in _REFERENCE:
+        for name in _PER_PAIR:
             values = [pair.get(name) for pair in pairs]
             if all(value is not None for value in values):
                 batch[name] = torch.tensor(values, dtype=torch.float32)

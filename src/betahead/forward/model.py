@@ -76,6 +76,8 @@ class PreferenceModel(nn.Module):
             read = None if pairs.reference is None else pairs.reference.log_ppl
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
             features = replace(features, log_ppl=read)
+        if Need.GIVEN_BETA in self.rule.needs:
+            features = replace(features, given_beta=pairs.given_beta)
         return policy, features
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
