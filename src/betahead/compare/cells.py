@@ -1,6 +1,7 @@
 """From the name of a cell to the world it runs in: KIND/NAME, such as `tabular/half_noise`."""
 
 import difflib
+import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
@@ -10,7 +11,13 @@ from betahead.worlds.tabular_methods import tabular_method_world
 
 WorldOf = Callable[[str], MethodWorld]
 
-KINDS: Mapping[str, WorldOf] = {"tabular": tabular_method_world}
+
+def _sequence_world(name: str) -> MethodWorld:
+    # A language model is heavy, and most plans have none.
+    return importlib.import_module("betahead.compare.sequence_world").SequenceWorld(name)
+
+
+KINDS: Mapping[str, WorldOf] = {"tabular": tabular_method_world, "sequence": _sequence_world}
 
 
 @runtime_checkable

@@ -136,7 +136,7 @@ def test_the_family_is_tests_times_cells_or_the_tests_of_a_cell():
 @pytest.mark.parametrize("cell", ["tabular", "tablar/uniform", "tabular/"])
 def test_a_cell_is_kind_and_name(cell):
     with pytest.raises(
-        ConfigError, match=re.escape("`cells` must be KIND/NAME with KIND one of tabular") + f".*{cell!r}"
+        ConfigError, match=re.escape("`cells` must be KIND/NAME with KIND one of tabular, sequence") + f".*{cell!r}"
     ):
         world_of(cell)
 
