@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +18,7 @@ from jaxtyping import Float
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from betahead.beta.controls import PermutedBeta
-from betahead.beta.fixed import FixedBeta
-from betahead.beta.learned import LearnedBeta
-from betahead.beta.rule import BetaRule
+from betahead.compare.sequence_methods import METHODS, rule_of
 from betahead.compare.sequence_reference import fitted_reference
 from betahead.data.formats import Pair
 from betahead.data.templates import PromptRenderer
@@ -35,54 +31,11 @@ from betahead.train.arguments import DPOConfig
 from betahead.train.guards import StopWhenNotFinite
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.grammar import GrammarWorld
-from betahead.worlds.outcome import Axis, Outcome, WorldMethod
+from betahead.worlds.outcome import Outcome, WorldMethod
 from betahead.worlds.small_model import SmallModelSpec
 
 # More than the split has: drawn without repeats, all of them come.
 _ALL = 40_000
-
-_RHO = Axis(name="rho", low=0.02, high=0.3)
-_RATE = Axis(name="beta_learning_rate", low=1e-3, high=1e-2)
-
-
-def _learned(one: Mapping[str, float]) -> BetaRule:
-    return LearnedBeta(
-        initial_beta=one["beta"],
-        ppl_tokens="content",
-        learning="perspective",
-        rho=one["rho"],
-        learning_rate=one["beta_learning_rate"],
-    )
-
-
-def _rule(method: str, one: Mapping[str, float]) -> BetaRule:
-    if method == "fixed":
-        return FixedBeta(one["beta"])
-    return PermutedBeta(_learned(one)) if method.startswith("permuted:") else _learned(one)
-
-
-METHODS: Mapping[str, WorldMethod] = MappingProxyType(
-    {
-        one.name: one
-        for one in (
-            WorldMethod(name="fixed", parent=None, placebo=None, axes=(), summary="one β for all prompts"),
-            WorldMethod(
-                name="perspective_quadratic",
-                parent="fixed",
-                placebo="permuted:perspective_quadratic",
-                axes=(_RHO, _RATE),
-                summary="β(x) of a linear head by the quadratic perspective, from β₀",
-            ),
-            WorldMethod(
-                name="permuted:perspective_quadratic",
-                parent="fixed",
-                placebo=None,
-                axes=(_RHO, _RATE),
-                summary="placebo: every pair gets the β of another prompt",
-            ),
-        )
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +174,7 @@ class SequenceWorld:
             trainer = DPOTrainer(
                 model=AutoModelForCausalLM.from_pretrained(self._reference_folder),
                 args=args,
-                beta=_rule(method, one),
+                beta=rule_of(method, one),
                 train_dataset=[pair.row for pair in self._world.pairs(self.size.pairs, seed, "train")],
                 processing_class=self._tokenizer,
             )

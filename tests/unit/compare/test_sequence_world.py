@@ -4,8 +4,9 @@ import pytest
 from betahead.compare.cells import refuse_seen_prompts, world_of
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import resolve
+from betahead.compare.sequence_methods import METHODS
 from betahead.compare.sequence_reference import fitted_reference
-from betahead.compare.sequence_world import METHODS, SequenceSize, SequenceWorld
+from betahead.compare.sequence_world import SequenceSize, SequenceWorld
 from betahead.compare.work import worked_alone
 from betahead.errors import ConfigError
 from betahead.worlds.small_model import SmallModelSpec
