@@ -1,5 +1,6 @@
 """The database behind a comparison: SQLite in a file, or PostgreSQL for many machines."""
 
+import time
 import warnings
 from typing import Any
 
@@ -7,12 +8,13 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from betahead.errors import ConfigError
 
 # How long a process waits for another's transaction.
 _LOCK_SECONDS = 120
+_RETRY_SECONDS = 0.5
 
 
 def opened(url: str, *, heartbeat: int, grace: int) -> RDBStorage:
@@ -32,14 +34,7 @@ def opened(url: str, *, heartbeat: int, grace: int) -> RDBStorage:
         if parsed.drivername == "postgresql":  # SQLAlchemy's own default is another driver
             parsed = parsed.set(drivername="postgresql+psycopg")
         arguments: dict[str, Any] = {"timeout": _LOCK_SECONDS} if kind == "sqlite" else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = RDBStorage(
-                parsed.render_as_string(hide_password=False),
-                engine_kwargs={"connect_args": arguments, "pool_pre_ping": True},
-                heartbeat_interval=heartbeat,
-                grace_period=grace,
-            )
+        storage = _storage(parsed.render_as_string(hide_password=False), arguments, heartbeat, grace)
     except (ImportError, SQLAlchemyError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
@@ -49,6 +44,23 @@ def opened(url: str, *, heartbeat: int, grace: int) -> RDBStorage:
     if kind == "sqlite":
         _serialise(storage)
     return storage
+
+
+def _storage(url: str, arguments: dict[str, Any], heartbeat: int, grace: int, tries: int = 3) -> RDBStorage:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                url,
+                engine_kwargs={"connect_args": arguments, "pool_pre_ping": True},
+                heartbeat_interval=heartbeat,
+                grace_period=grace,
+            )
+    except (IntegrityError, ProgrammingError):  # another process has just made the tables
+        if tries == 1:
+            raise
+        time.sleep(_RETRY_SECONDS)
+        return _storage(url, arguments, heartbeat, grace, tries - 1)
 
 
 def _shown(url: str) -> str:
