@@ -13,8 +13,10 @@ WorldOf = Callable[[str], MethodWorld]
 
 
 def _sequence_world(name: str) -> MethodWorld:
+    if name != "grammar":
+        raise ConfigError(f"`world` must be grammar, but is {name!r} instead.")
     # A language model is heavy, and most plans have none.
-    return importlib.import_module("betahead.compare.sequence_world").SequenceWorld(name)
+    return importlib.import_module("betahead.runs.sequence").sequence_method_world()
 
 
 KINDS: Mapping[str, WorldOf] = {"tabular": tabular_method_world, "sequence": _sequence_world}

@@ -3,7 +3,7 @@ import re
 import pytest
 from bandit import PLAN, GaussianBandit, bandit_of
 
-from betahead.compare.cells import refuse_seen_prompts, world_of
+from betahead.compare.cells import NamedPrompts, refuse_seen_prompts, world_of
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import Test, resolve
 from betahead.errors import ConfigError, DataError
@@ -161,3 +161,12 @@ def test_test_prompts_that_appear_in_train_are_refused():
         "from one of the two."
     )
     refuse_seen_prompts(GaussianBandit(), "no texts")
+
+
+def test_the_language_model_is_a_cell_whose_test_prompts_are_unseen():
+    world = world_of("sequence/grammar")
+    assert isinstance(world, NamedPrompts)
+    refuse_seen_prompts(world, "sequence/grammar")
+    assert len(world.prompt_texts("train")) > 10_000 and len(world.prompt_texts("test")) == 128
+    with pytest.raises(ConfigError, match="`world` must be grammar, but is 'grammer' instead"):
+        world_of("sequence/grammer")
