@@ -10,7 +10,12 @@ from jaxtyping import Float
 from betahead.stats.bootstrap import REPLICATES, Interval
 from betahead.stats.multiple import holm
 from betahead.stats.paired import Equivalence, equivalence, paired_interval, sign_flip_p, win_probability
-from betahead.stats.power import minimum_detectable_effect, units_to_settle
+from betahead.stats.power import (
+    minimum_detectable_effect,
+    units_to_detect,
+    units_to_settle,
+    units_to_show_equivalence,
+)
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 MechanismVerdict = Literal["shown", "refuted", "inconclusive"]
@@ -113,11 +118,7 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
     wins = win_probability(of_final)
     verdict = _verdict(effect, equal, p_holm, wins.estimate, rules)
     sd = float(np.std(of_final, ddof=1)) if finals > 1 else 0.0
-    settle = None
-    if verdict == "inconclusive" and finals > 1:
-        settle = units_to_settle(
-            sd, effect=2.0 * rules.rope, rope=rules.rope, alpha=rules.alpha, comparisons=rules.family
-        )
+    settle = _settled_by(effect.estimate, sd, finals, rules) if verdict == "inconclusive" and finals > 1 else None
     return Decision(
         verdict=verdict,
         effect=effect,
@@ -132,6 +133,18 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
         ),
         finals_to_settle=settle,
     )
+
+
+def _settled_by(effect: float, sd: float, finals: int, rules: Rules) -> int:
+    """Finals that end the test be the truth 0 or 2·ROPE; where those are there already, be it what was seen."""
+    settle = units_to_settle(sd, effect=2.0 * rules.rope, rope=rules.rope, alpha=rules.alpha, comparisons=rules.family)
+    if settle > finals:
+        return settle
+    if abs(effect) < rules.rope:
+        more = units_to_show_equivalence(rules.rope, sd, effect=effect, alpha=rules.alpha)
+    else:
+        more = units_to_detect(effect, sd, alpha=rules.alpha, comparisons=rules.family)
+    return max(more, finals + 1)
 
 
 def _verdict(effect: Interval, equal: Equivalence, p_holm: float, wins: float, rules: Rules) -> Verdict:

@@ -104,3 +104,9 @@ def test_one_final_has_no_interval_and_no_verdict():
     its = decision([0.4])
     assert its.effect == Interval(estimate=0.4, low=None, high=None)
     assert its.verdict == "inconclusive" and its.finals_to_settle is None
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.08, 0.07), (-0.08, 0.07), (0.09, 0.05)])
+def test_a_difference_near_the_rope_asks_for_more_finals_than_there_were(mean, sd):
+    its = decision(finals(mean, sd))
+    assert its.verdict == "inconclusive" and its.finals_to_settle > 20
