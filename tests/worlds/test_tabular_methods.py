@@ -13,7 +13,7 @@ from betahead.worlds.tabular import exact_scores, kl_quartiles, mean_scores, tab
 from betahead.worlds.tabular_frontier import reward_at_kl
 from betahead.worlds.tabular_method_table import SHARED_AXES, answer_nll, log_ppl_lean
 from betahead.worlds.tabular_methods import tabular_method_world
-from betahead.worlds.tabular_oracles import SEARCH, oracle_of, recorded, searched
+from betahead.worlds.tabular_oracles import SEARCH, main, oracle_of, recorded, searched
 
 SEEDS = (2000, 2001)
 METHODS = tabular_method_world("uniform").methods()
@@ -222,3 +222,16 @@ def test_what_cannot_be_run_is_refused(call, message):
     with pytest.raises(ConfigError) as caught:
         call(tabular_method_world("uniform"))
     assert str(caught.value).startswith(message)
+
+
+def test_the_headroom_is_shown_in_percent_of_what_fixed_beta_wins(capsys):
+    main(["table"])
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2 + len(NAMED_WORLDS)
+    (row,) = [line for line in shown if line.startswith("| half_noise |")]
+    found = recorded()["half_noise"]
+    gain, error = found["oracle_gain"][0]
+    assert f"| {100 * gain / found['fixed'][0]:+.1f} ± {100 * error / found['fixed'][0]:.1f} · " in row
+    assert "| 3, 4 |" in row
+    with pytest.raises(ConfigError, match=r"^`world` must be one of "):
+        main(["mars"])
