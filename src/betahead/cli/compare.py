@@ -61,12 +61,11 @@ def compare(
     from betahead.compare.comparison import compare as compared
     from betahead.compare.comparison import finished_evidence, folder_of, helpers, storage_of
     from betahead.compare.forecast import forecast, sentences
-    from betahead.compare.plan import load_plan
     from betahead.compare.record import command_line
-    from betahead.compare.resolved import resolve
+    from betahead.compare.resolved import load_resolved
     from betahead.compare.work import work
 
-    resolved = resolve(load_plan(plan), world_of)
+    resolved = load_resolved(plan, world_of)
     # Runs are small: processes beside each other use the cores better than threads within one.
     torch.set_num_threads(1)
     if dry_run:

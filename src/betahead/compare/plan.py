@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from betahead.errors import ConfigError
 from betahead.runs.complaints import complaint
 from betahead.runs.section import Count, Positive, Section, Text, left_out
-from betahead.runs.yaml_text import read_yaml
+from betahead.runs.yaml_text import Document, read_yaml
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import can_reach, smallest_units
 
@@ -209,7 +209,15 @@ def load_plan(source: Path | str) -> Plan:
     Raises:
         ConfigError: one sentence with file and line, key, value and remedy.
     """
-    document = read_yaml(source)
+    return plan_of(read_yaml(source))
+
+
+def plan_of(document: Document) -> Plan:
+    """The plan in a document.
+
+    Raises:
+        ConfigError: as for `load_plan`.
+    """
     try:
         return Plan.model_validate(document.values)
     except ValidationError as error:

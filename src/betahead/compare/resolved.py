@@ -2,14 +2,25 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts
-from betahead.compare.plan import ComparisonSection, MethodSection, MetricName, Plan, Range, refuse_too_few_finals
+from betahead.compare.plan import (
+    ComparisonSection,
+    MethodSection,
+    MetricName,
+    Plan,
+    Range,
+    plan_of,
+    refuse_too_few_finals,
+)
 from betahead.errors import ConfigError
+from betahead.runs.yaml_text import read_yaml
 from betahead.worlds.outcome import MethodWorld, WorldMethod
 
 # Raised when the protocol changes what a plan's results are.
@@ -115,6 +126,22 @@ class ResolvedPlan:
             "opponents": [[one.a, *self.opponents(one)] for one in self.plan.comparisons],
             "kl_targets": {cell: list(targets) for cell, targets in self.targets.items()},
         }
+
+
+def load_resolved(source: Path | str, world_of: WorldOf) -> ResolvedPlan:
+    """The plan in a file (a `Path`) or a text (a `str`), checked against its worlds.
+
+    Raises:
+        ConfigError, DataError: as for `load_plan` and `resolve`, with the line of what is wrong.
+    """
+    document = read_yaml(source)
+    plan = plan_of(document)
+    try:
+        return resolve(plan, world_of)
+    except ConfigError as error:
+        key = re.match(r"`([^`]+)`", str(error))
+        place = document.source if key is None else document.origin(tuple(key[1].split(" ")[0].split(".")))
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:

@@ -5,7 +5,7 @@ from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.cells import NamedPrompts, refuse_seen_prompts, world_of
 from betahead.compare.plan import load_plan
-from betahead.compare.resolved import Test, resolve
+from betahead.compare.resolved import Test, load_resolved, resolve
 from betahead.errors import ConfigError, DataError
 
 
@@ -170,3 +170,31 @@ def test_the_language_model_is_a_cell_whose_test_prompts_are_unseen():
     assert len(world.prompt_texts("train")) > 10_000 and len(world.prompt_texts("test")) == 128
     with pytest.raises(ConfigError, match="`world` must be grammar, but is 'grammer' instead"):
         world_of("sequence/grammer")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (
+            PLAN.replace("shifted:", "shiftet:"),
+            "configuration, line 6: `methods.shiftet` is not a method of bandit/one;",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {include: [{learning_rate: 0.1, beta: 5.0}]}"),
+            "configuration, line 5: `methods.fixed.include.0.beta` must be inside its declared space",
+        ),
+        (PLAN.replace("seeds: 8", "seeds: 5"), "configuration, line 11: `finals.seeds` must be at least 6"),
+        (
+            PLAN.replace("b: fixed}", "b: fixt}"),
+            "configuration, line 13: `comparisons` names 'fixt', which is not among",
+        ),
+        (PLAN.replace("finals:", "finalz:"), "configuration, line 11: `finalz` is not a section"),
+    ],
+)
+def test_a_mistake_is_found_at_its_line(text, start):
+    with pytest.raises(ConfigError, match="^" + re.escape(start)):
+        load_resolved(text, bandit_of)
+
+
+def test_a_plan_without_mistakes_is_resolved_as_it_is():
+    assert load_resolved(PLAN, bandit_of).hash == resolved_of().hash
