@@ -31,7 +31,7 @@ class ControlledBeta(BetaRule):
         travels in the penalty, whose value stays that of the rule.
 
     Source:
-        This package, docs/theory.md; a placebo keeps everything of a treatment but what is said to work.
+        This package; a placebo keeps everything of a treatment but what is said to work.
     """
 
     reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "batch"

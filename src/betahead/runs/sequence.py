@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from jaxtyping import Float
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from betahead.beta.controls import PermutedBeta
 from betahead.beta.fixed import FixedBeta
@@ -30,10 +30,10 @@ from betahead.worlds.grammar import GrammarWorld
 from betahead.worlds.outcome import Axis, MethodWorld, Outcome, WorldMethod
 from betahead.worlds.world import WorldPair
 
-SHARED_AXES = (Axis(name="learning_rate", low=1e-4, high=3e-3), Axis(name="beta", low=0.03, high=1.0))
+SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta", low=0.03, high=1.0))
 """What every method is tuned over; `beta` is where β starts."""
 
-_LEARNED = (Axis(name="beta_learning_rate", low=1e-3, high=3e-2), Axis(name="rho", low=0.03, high=0.3))
+_LEARNED = (Axis(name="beta_learning_rate", low=1e-3, high=2e-2), Axis(name="rho", low=0.03, high=0.3))
 # The divergences, nats per answer, at which the protocol compares language models.
 _KL_TARGETS = (1.0, 2.0, 5.0)
 # More than a split has: none comes twice before all have come.
@@ -54,8 +54,8 @@ def _fixed(values: Values) -> BetaRule:
 
 
 def _quadratic(values: Values) -> BetaRule:
+    # The head as it comes, banded at p = 1: in so few steps a `direct` head learns a level and no allocation.
     return LearnedBeta(
-        form="direct",
         initial_beta=values["beta"],
         ppl_tokens="content",
         learning="perspective",
@@ -78,7 +78,7 @@ _METHODS = (
     _Method(
         described=_described(
             "perspective_quadratic",
-            "β(x) from hidden state and log PPL by perspective, R = ρτ² − τ log 2",
+            "β ∝ log PPL · f(hidden state), learned by perspective, R = ρτ² − τ log 2",
             _LEARNED,
             parent="fixed",
             placebo="permuted:perspective_quadratic",
@@ -207,6 +207,7 @@ class _SequenceWorld:
                 callbacks=[along],
                 beta=row.rule(values),
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         return _Run(
             scores=[sampled.reference_scores, *along.scores],
