@@ -36,6 +36,8 @@ SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta"
 _LEARNED = (Axis(name="beta_learning_rate", low=1e-3, high=2e-2), Axis(name="rho", low=0.03, high=0.3))
 # The divergences, nats per answer, at which the protocol compares language models.
 _KL_TARGETS = (1.0, 2.0, 5.0)
+# More than a split has: none comes twice before all have come.
+_EVERY_PROMPT = 40_000
 
 Values = Mapping[str, float]
 
@@ -128,6 +130,11 @@ class _SequenceWorld:
 
     def kl_targets(self) -> tuple[float, ...]:
         return _KL_TARGETS
+
+    def prompt_texts(self, split: Literal["train", "eval", "test"]) -> set[str]:
+        """The prompts that a run may train on, or those that policies are scored on."""
+        counts = {"train": _EVERY_PROMPT, "eval": self.settings.eval_prompts, "test": self.settings.test_prompts}
+        return {prompt.text for prompt in self._world.prompts(counts[split], 0, split)}
 
     def run(
         self,
