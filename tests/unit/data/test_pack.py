@@ -3,7 +3,7 @@ import doctest
 import datasets
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from betahead.data import pack
@@ -41,6 +41,7 @@ def scored(batch, rows, which):
     return found
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_the_same_tokens_are_scored_after_the_same_tokens_as_in_padded_rows(records):
     padded = PairBatch.from_dict(PairCollator(pad_token_id=0)(records))
@@ -66,6 +67,7 @@ def test_the_same_tokens_are_scored_after_the_same_tokens_as_in_padded_rows(reco
         assert found == [(starts[pair] + at - 1, ids[at]) for at in wanted]
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_prompts_can_be_read_back_from_their_places(records):
     packed = PackedPairs.from_dict(PackedCollator()(records))
@@ -77,6 +79,7 @@ def test_prompts_can_be_read_back_from_their_places(records):
         assert set(at[length:].tolist()) <= {int(at[length - 1])}
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_nothing_is_padded_and_every_number_is_long(records):
     batch = PackedCollator()(records)

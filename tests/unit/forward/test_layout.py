@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from betahead.forward.kernels import prefers_rows
@@ -39,6 +39,7 @@ def sees(query: Token, key: Token, window: int | None) -> bool:
     return window is None or query.position - key.position < window
 
 
+@settings(deadline=None)
 @given(SPANS)
 def test_roles_are_those_of_the_tokens(spans: tuple[tuple[int, ...], ...]) -> None:
     layout = TrunkLayout(spans, CPU)
@@ -50,6 +51,7 @@ def test_roles_are_those_of_the_tokens(spans: tuple[tuple[int, ...], ...]) -> No
         assert tokens[start] == Token(number, 0, 0)
 
 
+@settings(deadline=None)
 @given(SPANS, WINDOW)
 def test_row_masks_let_each_token_see_its_prompt_and_its_answer_so_far(
     spans: tuple[tuple[int, ...], ...], window: int | None
@@ -70,6 +72,7 @@ def test_row_masks_let_each_token_see_its_prompt_and_its_answer_so_far(
             assert mask[pair, 0, place].nonzero().flatten().tolist() == seen
 
 
+@settings(deadline=None)
 @given(SPANS)
 def test_rows_hold_each_token_once_and_are_undone_by_the_places(spans: tuple[tuple[int, ...], ...]) -> None:
     layout = TrunkLayout(spans, CPU)
@@ -77,6 +80,7 @@ def test_rows_hold_each_token_once_and_are_undone_by_the_places(spans: tuple[tup
     assert layout.rows.token_at.shape == (len(spans), max(sum(span) for span in spans))
 
 
+@settings(deadline=None)
 @given(SPANS, WINDOW)
 def test_sequences_end_in_their_queries_and_see_what_a_causal_kernel_lets_them(
     spans: tuple[tuple[int, ...], ...], window: int | None
@@ -100,6 +104,7 @@ def test_sequences_end_in_their_queries_and_see_what_a_causal_kernel_lets_them(
             assert sorted(at[first : last + 1]) == wanted
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(1, 6), WINDOW)
 def test_branch_masks_are_the_last_rows_of_a_causal_mask(prompt: int, answer: int, window: int | None) -> None:
     mask = TrunkLayout(((1, 1),), CPU).branch_mask(prompt, answer, window)
