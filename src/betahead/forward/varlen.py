@@ -2,6 +2,7 @@
 
 import inspect
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -68,10 +69,10 @@ def varlen_branches(
 @cache
 def _kernel() -> Any | None:
     try:
-        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
+        kernel: Any = import_module("torch.nn.attention.varlen").varlen_attn
     except ImportError:
         return None
-    return varlen_attn if {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters) else None
+    return kernel if {"scale", "window_size"} <= set(inspect.signature(kernel).parameters) else None
 
 
 @cache
