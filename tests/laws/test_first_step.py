@@ -57,13 +57,16 @@ def rules_for_the_roads() -> dict[str, BetaRule]:
 @tiny.OLD_NAMES
 @pytest.mark.parametrize("precomputed", [True, False], ids=["precomputed", "live"])
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-@pytest.mark.parametrize("rule", rules_for_the_roads())
+@pytest.mark.parametrize(
+    ("rule", "forward"),
+    [*((rule, "shared") for rule in rules_for_the_roads()), ("fixed", "separate"), ("coupled", "separate")],
+)
 def test_every_road_to_the_reference_starts_at_margin_zero(
-    rule: str, lora: bool, precomputed: bool, tmp_path: Path
+    rule: str, forward: str, lora: bool, precomputed: bool, tmp_path: Path
 ) -> None:
     trainer = DPOTrainer(
         tiny.llama(attention_dropout=0.3),
-        args=tiny.arguments(tmp_path, precompute_ref_log_probs=precomputed),
+        args=tiny.arguments(tmp_path, precompute_ref_log_probs=precomputed, forward=forward),
         train_dataset=tiny.pairs(8),
         processing_class=tiny.tokenizer(),
         peft_config=LoraConfig(r=2, target_modules=["q_proj", "v_proj"]) if lora else None,

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
+from betahead.data.pack import PackedCollator
 from betahead.forward.model import PreferenceModel
 from betahead.train.trainer import DPOTrainer
 
@@ -71,21 +72,28 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: 
         assert (found[name] - gradient).abs().max() <= tolerance * gradient.abs().max() + 1e-7, name
 
 
-@pytest.mark.parametrize("name", ["fixed", *RULES])
-def test_eight_pairs_give_one_loss_and_gradient_however_they_are_accumulated(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "forward"),
+    [*((name, "shared") for name in ("fixed", *RULES)), ("fixed", "separate"), ("coupled", "separate")],
+)
+def test_eight_pairs_give_one_loss_and_gradient_however_they_are_accumulated(
+    name: str, forward: str, tmp_path: Path
+) -> None:
     data = tiny.pairs(8)
-    (whole,), (line,) = gradients(tmp_path / "8x1", name, data, 8, 1)
+    (whole,), (line,) = gradients(tmp_path / "8x1", name, data, 8, 1, forward=forward)
     # 3x3 ends in a batch that is shorter than the others.
     for batch, accumulate in ((4, 2), (1, 8), (3, 3)):
-        (cut,), (cut_line,) = gradients(tmp_path / f"{batch}x{accumulate}", name, data, batch, accumulate)
+        folder = tmp_path / f"{batch}x{accumulate}"
+        (cut,), (cut_line,) = gradients(folder, name, data, batch, accumulate, forward=forward)
         assert_same(cut, whole)
         for metric in ("loss", "rewards/margins", "beta/mean", "beta/std", "margins/nats"):
             assert cut_line[metric] == pytest.approx(line[metric], rel=1e-5, abs=1e-6), metric
 
 
-def test_a_short_last_window_is_weighed_by_its_own_pairs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forward", ["shared", "separate"])
+def test_a_short_last_window_is_weighed_by_its_own_pairs(forward: str, tmp_path: Path) -> None:
     data = tiny.pairs(10)
-    settings = {"learning_rate": 1e-12, "train_sampling_strategy": "sequential"}
+    settings = {"learning_rate": 1e-12, "train_sampling_strategy": "sequential", "forward": forward}
     (_, wide), _ = gradients(tmp_path / "8x1", "fixed", data, 8, 1, **settings)
     (_, cut), _ = gradients(tmp_path / "4x2", "fixed", data, 4, 2, **settings)
     assert_same(cut, wide)
@@ -106,6 +114,27 @@ def padded(batch: dict[str, Tensor], extra: int) -> dict[str, Tensor]:
         else value
         for name, value in batch.items()
     }
+
+
+@pytest.mark.parametrize("name", ["fixed", *RULES])
+@pytest.mark.parametrize("family", tiny.POLICIES)
+def test_packing_order_and_company_change_no_pair(family: str, name: str) -> None:
+    rule = rule_named(name)
+    rule.build(tiny.HIDDEN, seed=0)
+    tiny.scattered(rule, 0.2)
+    model = PreferenceModel(tiny.POLICIES[family](), rule)
+    columns = {name: value for name, value in tiny.scored_batch(5, tiny.POLICIES[family](1)).items() if "ref" in name}
+    records = [
+        record | {column: float(values[i]) for column, values in columns.items()}
+        for i, record in enumerate(tiny.records(5))
+    ]
+    together = model(**PackedCollator()(records))
+    reordered = model(**PackedCollator()(records[::-1]))
+    for key, values in together.items():
+        torch.testing.assert_close(reordered[key].flip(0), values, rtol=1e-4, atol=1e-5)
+        for i in range(5):
+            alone = model(**PackedCollator()(records[i : i + 1]))
+            torch.testing.assert_close(alone[key], values[i : i + 1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fixed", *RULES])

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -16,7 +17,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from betahead.errors import ConfigError
-from betahead.forward.flex import flex_branches
+from betahead.forward.flex import flex_branches, flex_serves
 from betahead.forward.kernels import AttentionSettings, masked_branches
 from betahead.forward.layout import TrunkLayout
 from betahead.forward.varlen import varlen_branches, varlen_serves
@@ -26,8 +27,14 @@ LAYOUT = "trunk_layout"
 
 _PREFIX = "trunks_over_"
 
-# Attention that adds something of its own to the scores cannot be split into trunks and branches unseen.
-_FOREIGN = ("s_aux", "position_bias", "head_mask", "block_indices")
+# Attention that adds something of its own to the scores cannot be split into trunks and branches unseen. Whatever
+# tensor a layer passes may be such a thing, but for those that only say where tokens stand.
+_FOREIGN = frozenset({"s_aux", "sinks", "position_bias", "head_mask", "block_indices", "indices"})
+_HARMLESS = frozenset({"position_ids", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k"})
+
+
+class KernelError(ConfigError):
+    """A kernel was asked for by name that cannot carry a model's attention out."""
 
 
 def sharing_attention(model: PreTrainedModel) -> None:
@@ -65,12 +72,15 @@ def unsharing_attention(model: PreTrainedModel) -> None:
 
 
 def _attention_over(inner: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    # What a layout works out differs from batch to batch: compiled blocks would be compiled anew for each.
+    uncompiled: Callable[..., Tensor] = cast("Any", torch.compiler.disable)(branch_attention)
+
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         layout: TrunkLayout | None = kwargs.pop(LAYOUT, None)
         if layout is not None:
-            return branch_attention(module, query, key, value, layout, **kwargs), None
+            return uncompiled(module, query, key, value, layout, **kwargs), None
         plain = _eager_of(module) if inner == "eager" else ALL_ATTENTION_FUNCTIONS[inner]
         return cast("tuple[Tensor, Tensor | None]", plain(module, query, key, value, attention_mask, **kwargs))
 
@@ -110,24 +120,29 @@ def branch_attention(
         others: what the layer passes besides.
 
     Raises:
-        ConfigError: for attention with parts that no kernel here knows, or a kernel that cannot serve it.
+        ConfigError: for attention with parts that no kernel here knows.
+        KernelError: for a kernel that cannot serve it.
     """
-    foreign = sorted(name for name in _FOREIGN if others.get(name) is not None)
+    foreign = sorted(
+        name
+        for name, given in others.items()
+        if given is not None and (name in _FOREIGN or (isinstance(given, Tensor) and name not in _HARMLESS))
+    )
     if foreign:
         raise ConfigError(
             f"`forward.kind` must be separate for {type(module).__name__}, because its attention takes "
             f"{', '.join(foreign)}, which a shared prompt would miss."
         )
+    layout.windows.add(sliding_window)
     settings = AttentionSettings(scaling=scaling, dropout=dropout, window=sliding_window, softcap=softcap)
     if layout.kernel == "flex":
-        if dropout > 0:
-            raise ConfigError(
-                "`forward.attention` must be auto or sdpa here, but is flex instead; it drops no weights."
-            )
+        reason = flex_serves(query, settings)
+        if reason is not None:
+            raise KernelError(f"`forward.attention` must be auto or sdpa here, but is flex instead; it {reason}.")
         return flex_branches(query, key, value, layout, settings)
     reason = varlen_serves(query, value, settings)
     if layout.kernel == "varlen" and reason is not None:
-        raise ConfigError(f"`forward.attention` must be auto, sdpa or flex here, but is varlen instead; it {reason}.")
+        raise KernelError(f"`forward.attention` must be auto, sdpa or flex here, but is varlen instead; it {reason}.")
     if layout.kernel == "sdpa" or reason is not None:
         return masked_branches(query, key, value, layout, settings)
     return varlen_branches(query, key, value, layout, settings)

@@ -12,8 +12,8 @@ from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
 from betahead.data.passes import PairTokens, packed_tokens
 from betahead.errors import BetaHeadError, ConfigError
-from betahead.forward.attention import unsharing_attention
-from betahead.forward.layout import KERNELS, Kernel
+from betahead.forward.attention import LAYOUT, KernelError, unsharing_attention
+from betahead.forward.layout import KERNELS, Kernel, TrunkLayout
 from betahead.forward.modes import evaluating
 from betahead.forward.roads import scores_without_gradient
 from betahead.forward.shared import base_of
@@ -96,12 +96,16 @@ def road_for(
         kernel: what carries the attention of the shared road out.
 
     Raises:
-        ConfigError: when the shared road was asked for and the model cannot take it.
+        ConfigError: when the shared road was asked for and the model cannot take it, or a kernel that cannot serve it.
     """
     ratio = token_ratio(pairs) if pairs else None
     if kind == "separate":
         return Road(kind="separate", ratio=ratio)
-    reason = why_not_shared(model) or _difference(model, kernel)
+    try:
+        reason = why_not_shared(model) or _difference(model, kernel)
+    except KernelError:
+        unsharing_attention(base_of(model))
+        raise
     if reason is None:
         return Road(kind="shared", ratio=ratio)
     unsharing_attention(base_of(model))
@@ -122,7 +126,7 @@ def why_not_shared(model: nn.Module) -> str | None:
     capacity = next((name for name in _CAPACITY if getattr(config, name, None) is not None), None)
     name = type(inner).__name__
     against = {
-        f"its layers of kind {kinds} carry state from one answer into the next": kinds,
+        f"its layers of kind {kinds} cannot keep one answer out of the other": kinds,
         f"{name} is recurrent, so an answer would read the one before it": getattr(inner, "_is_stateful", False),
         f"its experts have a capacity (`{capacity}`), so tokens of one pair push out those of another": capacity,
         f"the attention of {name} cannot be called by name": not getattr(inner, "_supports_attention_backend", False),
@@ -147,19 +151,39 @@ def _difference(model: nn.Module, kernel: Kernel) -> str | None:
         {"prompt_ids": ids(p), "chosen_ids": ids(c), "rejected_ids": ids(r), "ppl_mask": [False] + [True] * (p - 1)}
         for p, c, r in ((6, 3, 5), (4, 5, 2))
     ]
+    layouts: list[TrunkLayout] = []
+
+    def watch(module: nn.Module, positional: Any, keywords: dict[str, Any]) -> None:
+        if LAYOUT in keywords:
+            layouts.append(keywords[LAYOUT])
+
+    watched = inner.get_decoder().register_forward_pre_hook(watch, with_kwargs=True)
     with evaluating(model):
         try:
             found = [
                 scores_without_gradient(model, bundled(on_device(collate(records), weights.device)), kernel=kernel)[0]
                 for collate in (PairCollator(pad_token_id=0), PackedCollator())
             ]
+        except KernelError:
+            raise
         except BetaHeadError as error:
             return str(error).split(", because ")[-1].rstrip(".")
         except Exception as error:  # whatever a model says that takes no packed rows
             sentence = " ".join(str(error).split())
             return f"{type(inner).__name__} does not take packed rows ({type(error).__name__}: {sentence[:120]})"
+        finally:
+            watched.remove()
     plain, shared = (torch.cat([logps.chosen, logps.rejected]).double() for logps in found)
     most = float(((shared - plain).abs() / plain.abs().clamp(min=1.0)).max())
-    if most <= _TOLERANCE.get(weights.dtype, _HALF_TOLERANCE):
-        return None
-    return f"a packed row gives it other numbers (log-probabilities off by {most:.1%})"
+    if not most <= _TOLERANCE.get(weights.dtype, _HALF_TOLERANCE):
+        return f"a packed row gives it other numbers (log-probabilities off by {most:.1%})"
+    return _lost_window(inner.config.get_text_config(), layouts)
+
+
+def _lost_window(config: Any, layouts: Sequence[TrunkLayout]) -> str | None:
+    """A window that a model puts into its masks only is lost on packed rows; rows as short as these do not show it."""
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    slides = bool(window) and (kinds is None or "sliding_attention" in kinds)
+    if slides and not any(layout.windows - {None} for layout in layouts):
+        return f"its window of {window} tokens is known to its masks only, which packed rows do without"
+    return None

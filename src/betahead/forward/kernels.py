@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from betahead.forward.layout import TrunkLayout
+from betahead.forward.token_logps import at_least_float32
 
 # Measured on CPU cores (bench/attention.py): a masked score costs about 0.6 of a causal one, because it skips the
 # gathering of keys, and every call beyond that as much as 5,000 causal scores.
@@ -116,7 +117,7 @@ def _attention(
         )
     scale = query.shape[-1] ** -0.5 if settings.scaling is None else settings.scaling
     scores = torch.tanh(query @ key.transpose(-1, -2) * (scale / settings.softcap)) * settings.softcap
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    weights = at_least_float32(scores).masked_fill(~mask, -torch.inf).softmax(dim=-1).to(value.dtype)
     return F.dropout(weights, settings.dropout, training=settings.dropout > 0) @ value
 
 

@@ -58,6 +58,9 @@ class TrunkLayout:
         spans: tokens of prompt and answers, per pair.
         device: where the masks and indices are wanted.
         kernel: what carries the attention out; `auto` leaves it to the device and the model.
+
+    Attributes:
+        windows: the windows that layers have asked for so far.
     """
 
     def __init__(self, spans: Sequence[Sequence[int]], device: torch.device, kernel: Kernel = "auto") -> None:
@@ -67,6 +70,7 @@ class TrunkLayout:
         self.starts = tuple([0, *accumulate(sum(span) for span in self.spans)][:-1])
         self.tokens = sum(sum(span) for span in self.spans)
         self.block_masks: dict[int | None, Any] = {}
+        self.windows: set[int | None] = set()
         self._masks: dict[object, Tensor] = {}
 
     @classmethod

@@ -29,9 +29,15 @@ class LogitHead:
     def linear(self) -> nn.Linear | None:
         """The module where it is nothing but a weight and a bias; None with adapters, quantization or hooks."""
         module = self.module
-        if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
-            return None
-        return module
+        hooks = (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+            # Weights that are kept elsewhere are fetched by a forward of the object's own.
+            "forward" in vars(module),
+        )
+        return module if type(module) is nn.Linear and not any(hooks) else None
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's logits, float32 (float64 stays float64)."""

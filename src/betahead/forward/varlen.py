@@ -69,10 +69,10 @@ def varlen_branches(
 @cache
 def _kernel() -> Any | None:
     try:
-        varlen_attn: Any = import_module("torch.nn.attention.varlen").varlen_attn
-    except (ImportError, AttributeError):
+        kernel: Any = import_module("torch.nn.attention.varlen").varlen_attn
+    except ImportError:
         return None
-    return varlen_attn if {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters) else None
+    return kernel if {"scale", "window_size"} <= set(inspect.signature(kernel).parameters) else None
 
 
 @cache
