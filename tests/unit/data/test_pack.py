@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from betahead.data import pack
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
-from betahead.types import PackedPairs, PairBatch, bundled, pairs_in
+from betahead.types import PackedPairs, PairBatch, bundled
 
 IDS = st.lists(st.integers(1, 50), min_size=1, max_size=6)
 
@@ -84,7 +84,7 @@ def test_nothing_is_padded_and_every_number_is_long(records):
     tensors = {name: value for name, value in batch.items() if name != "spans"}
     assert {value.dtype for value in tensors.values()} == {torch.int64}
     assert all(isinstance(count, int) for span in batch["spans"] for count in span)
-    assert pairs_in(batch) == len(records)
+    assert bundled(batch).pairs == len(records)
     assert isinstance(bundled(batch), PackedPairs)
 
 
