@@ -21,7 +21,7 @@ from transformers import (
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
-from betahead.errors import ConfigError, DataError
+from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.reference.frozen import FrozenReference
 from betahead.train.arguments import DPOConfig
@@ -175,23 +175,6 @@ def reference_for(
     if new_adapter or args.precompute_ref_log_probs:
         return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl, kernel=kernel)
     return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
-
-
-def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
-    """Whether the data set holds every column of the reference that the rule and the loss read.
-
-    Raises:
-        DataError: when it holds some of them and not others.
-    """
-    wanted = {"ref_chosen_logps", "ref_rejected_logps"} | ({"ref_log_ppl"} if rule.ppl_from == "reference" else set())
-    there = wanted & set(dataset.column_names)
-    if there and there != wanted:
-        missing = ", ".join(sorted(wanted - there))
-        raise DataError(
-            f"the data must hold all columns of the reference or none, but lack {missing} beside "
-            f"{', '.join(sorted(there))}; add them, or remove the others to have the reference scored."
-        )
-    return bool(there)
 
 
 def tokenized(data: Dataset | Any, tokenizer: PreTrainedTokenizerBase, args: DPOConfig, rule: BetaRule) -> Dataset:

@@ -29,7 +29,6 @@ from betahead.train.optimizer import clip_apart, give_rule_its_own_group
 from betahead.train.parts import (
     causal_model,
     each,
-    is_scored,
     reference_for,
     rule_from,
     tokenized,
@@ -37,6 +36,7 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.scored import check_reference_is_there, is_scored
 from betahead.types import bundled, pairs_in
 
 logger = logging.getLogger(__name__)
@@ -155,11 +155,8 @@ class DPOTrainer(Trainer):
         args = self.settings
         if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
             return dataset
-        if self.reference.model is self.model.policy and not self.reference.adapters_off and self.state.global_step > 0:
-            raise ConfigError(
-                "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be "
-                "scored with has been trained since; or set precompute_ref_log_probs to False."
-            )
+        given = "`eval_dataset` must be given to DPOTrainer before training"
+        check_reference_is_there(self.reference, self.model.policy, self.state.global_step, given)
         with self.accelerator.autocast():
             return with_reference_columns(
                 dataset,
@@ -199,6 +196,8 @@ class DPOTrainer(Trainer):
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
         if "ref_chosen_logps" not in inputs:
+            held = "the batches of `data_collator` must hold the reference's columns"
+            check_reference_is_there(self.reference, self.model.policy, self.state.global_step, held)
             with self.accelerator.autocast():
                 scores = self.reference.scores(bundled(inputs))
             inputs = {**inputs, **scores.columns()}
