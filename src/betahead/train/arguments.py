@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from betahead.errors import ConfigError
 from betahead.forward.choice import check_forward
 from betahead.losses.links import link_named
+from betahead.train.field_checks import check_fields, check_not_for_pairs
 
 
 @dataclass
@@ -82,6 +83,15 @@ class DPOConfig(TrainingArguments):
         _whole("max_length", self.max_length, 2, or_none=True)
         _whole("calibration_prompts", self.calibration_prompts, 1)
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
+        _whole("dataset_num_proc", self.dataset_num_proc, 1, or_none=True)
+        for key in ("precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"`{key}` must be True or False, but is {getattr(self, key)!r} instead.")
+        share: Any = self.max_dropped
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ConfigError(f"`max_dropped` must be a share of the rows, in [0, 1], but is {share!r} instead.")
+        check_fields(vars(self))
+        check_not_for_pairs(self)
         norm: Any = self.head_max_grad_norm
         if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
             raise ConfigError(f"`head_max_grad_norm` must be a positive number, but is {norm!r} instead.")
