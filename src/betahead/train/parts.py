@@ -199,3 +199,10 @@ def each(data: Any, prepared: Callable[[Any], Any]) -> Any:
     if isinstance(data, dict):
         return {name: prepared(one) for name, one in cast("dict[str, Any]", data).items()}
     return prepared(data)
+
+
+def of_each(data: Any) -> list[Any]:
+    """The data sets of a dict of them, or the one given; none for None."""
+    if data is None:
+        return []
+    return list(cast("dict[str, Any]", data).values()) if isinstance(data, dict) else [data]
