@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from betahead.beta.files import load_rule
+from betahead.runs.opened import open_run
 
 
 def rows(path):
@@ -124,6 +125,9 @@ def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world
     assert settings["base_model_name_or_path"] == str(world / "runs" / "adapted" / "reference")
     assert AutoModelForCausalLM.from_pretrained(policy).num_parameters() > 0
     assert not [path for path in policy.iterdir() if b".betahead-fit" in path.read_bytes()]
+    # Other tools would have to be told where a run went; betahead knows.
+    (world / "runs" / "adapted").rename(world / "runs" / "moved")
+    assert open_run(world / "runs" / "moved", device="cpu").reference.adapters_off
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(world, betahead):
