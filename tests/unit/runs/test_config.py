@@ -78,7 +78,7 @@ MISTAKES = {
         "command line: `beta.prior_weight` applies only with learning.kind: joint, but is 0.1 here; remove it."
     ),
     "beta.kind=learned beta.ppl_exponent=lerned": (
-        "command line: `beta.ppl_exponent` must be a number or `learned`, but is 'lerned' instead."
+        "command line: `beta.ppl_exponent` must be a finite number or `learned`, but is 'lerned' instead."
     ),
     "beta.kind=learned beta.bounds=[0.1]": (
         "command line: `beta.bounds` must be a list of two numbers, [low, high], but is [0.1] instead."
