@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports pytest format lock clean
+.PHONY: help install demo test check lint types imports pytest format bench bench-table lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    train fixed, joint and perspective beta on the built-in world (CPU, minutes)"
 	@echo "make test    linters, type checker, layers, tests"
 	@echo "make format  rewrite the code in its one format"
+	@echo "make bench   speed and memory beside TRL on this machine's CPU (25 minutes on two cores); see bench/README.md"
 	@echo "make lock    resolve requirements/*.txt again (needs uv)"
 
 $(BIN)/python:
@@ -68,6 +69,14 @@ pytest: $(VENV)/package.stamp $(VENV)/test.stamp
 format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Public pairs lie in the folder that BETAHEAD_DATA names; without it those geometries are left out.
+bench: $(VENV)/package.stamp $(VENV)/test.stamp
+	$(BIN)/python -m bench $(BENCH)
+
+# README's table is what the committed results say.
+bench-table: $(VENV)/package.stamp $(VENV)/test.stamp
+	$(BIN)/python -m bench.table bench/results/cpu.json --write README.md
 
 # Hashes of every wheel, no index lines, no machine's paths; test.txt holds core.txt's pins and more.
 COMPILE := $(UV) pip compile --config-file requirements/lock.toml --quiet --universal --python-version 3.11 \

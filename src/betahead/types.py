@@ -54,6 +54,7 @@ class PairBatch:
         ppl_mask: True at the prompt tokens that count for log PPL: they have a predecessor and are not excluded as
             template tokens. A row may hold none.
         reference: the reference's columns, or None when they are yet to be computed.
+        given_beta: a column of the data that says β(x), up to a factor, for rules that read it.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
@@ -62,6 +63,7 @@ class PairBatch:
     prompt_mask: Bool[Tensor, "pairs tokens"]
     ppl_mask: Bool[Tensor, "pairs tokens"]
     reference: ReferenceScores | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PairBatch":
@@ -73,12 +75,18 @@ class PairBatch:
             prompt_mask=batch["prompt_mask"].bool(),
             ppl_mask=batch["ppl_mask"].bool(),
             reference=_reference_of(batch),
+            given_beta=batch.get("given_beta"),
         )
 
     @property
     def pairs(self) -> int:
         """Number of pairs: half the rows."""
         return self.prompt_mask.shape[0]
+
+    @property
+    def ppl_tokens(self) -> Int[Tensor, " pairs"]:
+        """How many tokens of each prompt count for log PPL."""
+        return self.ppl_mask.sum(dim=-1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,6 +119,7 @@ class PackedPairs:
         prompt_at: positions of each prompt's tokens, padded with that of its last token.
         prompt_tokens: number of tokens of each prompt.
         reference: the reference's columns, or None when they are yet to be computed.
+        given_beta: a β that came with the data, for rules that read one.
     """
 
     input_ids: Int[Tensor, " tokens"]
@@ -121,6 +130,7 @@ class PackedPairs:
     prompt_at: Int[Tensor, "pairs longest"]
     prompt_tokens: Int[Tensor, " pairs"]
     reference: ReferenceScores | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PackedPairs":
@@ -138,12 +148,19 @@ class PackedPairs:
             prompt_at=batch["prompt_at"],
             prompt_tokens=batch["prompt_tokens"],
             reference=_reference_of(batch),
+            given_beta=batch.get("given_beta"),
         )
 
     @property
     def pairs(self) -> int:
         """Number of pairs."""
         return len(self.spans)
+
+    @property
+    def ppl_tokens(self) -> Int[Tensor, " pairs"]:
+        """How many tokens of each prompt count for log PPL."""
+        rows = self.prompts.row
+        return torch.zeros_like(self.prompt_tokens).index_add(0, rows, torch.ones_like(rows))
 
 
 Pairs = PairBatch | PackedPairs
@@ -153,11 +170,6 @@ Pairs = PairBatch | PackedPairs
 def bundled(batch: Mapping[str, Any]) -> Pairs:
     """The bundle of a collated dict of either road."""
     return PackedPairs.from_dict(batch) if "spans" in batch else PairBatch.from_dict(batch)
-
-
-def pairs_in(batch: Mapping[str, Any]) -> int:
-    """Number of pairs of a collated dict of either road."""
-    return len(batch["spans"]) if "spans" in batch else batch["prompt_mask"].shape[0]
 
 
 def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
@@ -182,6 +194,7 @@ class PromptFeatures:
         last_hidden: hidden state of the last prompt token.
         hidden: hidden states of all prompt tokens, padded.
         hidden_mask: True at the prompt's tokens of `hidden`.
+        given_beta: what the data say of β(x).
     """
 
     pairs: int
@@ -190,6 +203,7 @@ class PromptFeatures:
     last_hidden: Float[Tensor, "pairs hidden"] | None = None
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
+    given_beta: Float[Tensor, " pairs"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -42,7 +42,7 @@ def betahead(monkeypatch, *words):
 @pytest.mark.parametrize("preset", ["alpaca_small", "hh_small"])
 def test_a_preset_trains_on_real_pairs_in_short_form(preset, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    betahead(monkeypatch, "train", preset, f"output={run}", *SHORT)
+    betahead(monkeypatch, "train", preset, f"output={run}", f"reference.cache={tmp_path}/cache", *SHORT)
     check(run)
     losses = [row["loss"] for row in metrics(run) if "loss" in row]
     assert len(losses) == 6
@@ -55,7 +55,7 @@ def test_a_preset_trains_on_real_pairs_in_short_form(preset, tmp_path, monkeypat
 @pytest.mark.parametrize("preset", ["alpaca_small", "hh_small"])
 def test_a_preset_trains_on_real_pairs_within_its_budget_of_25_minutes(preset, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    betahead(monkeypatch, "train", preset, f"output={run}")
+    betahead(monkeypatch, "train", preset, f"output={run}", f"reference.cache={tmp_path}/cache")
     assert check(run)["seconds"] < 25 * 60
 
 

@@ -108,6 +108,19 @@ def test_a_fixed_beta_runs_too_and_its_snapshots_have_no_correction(world, betah
     assert snapshots["beta"].to_pylist() == pytest.approx([0.2] * snapshots.num_rows)
 
 
+def test_a_budget_of_tokens_and_its_companions_are_settings_of_the_file(world, betahead):
+    words = ("max_batch_tokens=8", "train_sampling_strategy=group_by_length", "head_max_grad_norm=0.5")
+    words += ("calibration_prompts=4", "disable_dropout=false")
+    code, out, err = betahead("train", "one.yaml", *(f"train.{word}" for word in words))
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("passes")]
+    assert "pairs with more tokens than `max_batch_tokens` (8): " in line
+    assert "over 4 prompts" in out
+    code, _, err = betahead("train", "one.yaml", "output=runs/two", "train.max_batch_tokens=0")
+    assert code == 2
+    assert "`train.max_batch_tokens` must be at least 1, but is 0 instead." in err
+
+
 def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world, betahead):
     fit = "{kind: small, corpus: train, vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, "
     fit += "intermediate_size: 16, tokens: 2000, row_tokens: 64}"
@@ -117,7 +130,13 @@ def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world
     assert code == 0, err
     assert (world / "runs" / "one" / "reference" / "model.safetensors").is_file()
     assert "fitted on 96 documents" in out, "48 training pairs have 96 answers; the held-out ones are left out"
-    assert sorted(path.name for path in world.iterdir()) == ["fit.yaml", "one.yaml", "pairs.jsonl", "runs"]
+    assert sorted(path.name for path in world.iterdir()) == [
+        "fit.yaml",
+        "one.yaml",
+        "pairs.jsonl",
+        "pairs.jsonl.refcache",
+        "runs",
+    ]
     code, _, err = betahead("train", "fit.yaml", "output=runs/adapted", "model.adapter={kind: lora, rank: 2}")
     assert code == 0, err
     policy = world / "runs" / "adapted" / "policy"

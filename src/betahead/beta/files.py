@@ -4,10 +4,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from safetensors.torch import load_file, save
 
+from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
+from betahead.beta.controls import PermutedBeta
 from betahead.beta.fixed import FixedBeta
+from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.errors import DataError
@@ -16,7 +20,9 @@ WEIGHTS = "beta_head.safetensors"
 SETTINGS = "beta_head.json"
 _SCHEMA = 1
 
-RULES: Mapping[str, type[BetaRule]] = MappingProxyType({rule.kind: rule for rule in (FixedBeta, LearnedBeta)})
+RULES: Mapping[str, type[BetaRule]] = MappingProxyType(
+    {rule.kind: rule for rule in (FixedBeta, LearnedBeta, GivenBeta, PermutedBeta, NoiseBeta, FlippedBeta, MatchedBeta)}
+)
 
 
 def save_rule(rule: BetaRule, folder: Path, *, hidden_size: int) -> None:
@@ -40,18 +46,26 @@ def load_rule(folder: Path) -> BetaRule:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         schema, kind, hidden_size = described["schema"], described["kind"], int(described["hidden_size"])
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in described["settings"].items()}
+        settings = dict(described["settings"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"`{path}` must describe a beta rule, but is broken ({error!r}); restore it.") from error
     if schema != _SCHEMA or kind not in RULES:
         raise DataError(f"`{path}` must be of schema {_SCHEMA} and a known kind, but is {schema}, {kind!r} instead.")
     try:
-        rule = RULES[kind](**settings)
-    except TypeError as error:
+        rule = _rule(kind, settings)
+    except (TypeError, KeyError) as error:
         raise DataError(f"`{path}` must hold the settings of a {kind} rule, but does not ({error}).") from error
     rule.build(hidden_size, seed=0)
     load_state(rule, folder)
     return rule
+
+
+def _rule(kind: str, settings: Mapping[str, Any]) -> BetaRule:
+    """The rule of that kind, with the rule inside of it made first."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    if isinstance(inner := given.get("of"), dict):
+        given["of"] = _rule(inner["kind"], inner["settings"])
+    return RULES[kind](**given)
 
 
 def load_state(rule: BetaRule, folder: Path) -> None:

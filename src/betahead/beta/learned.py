@@ -1,5 +1,6 @@
 """The rule this package exists for: β computed by a BetaHead and learned with the policy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -20,10 +21,10 @@ from betahead.types import PromptFeatures, Shaping
 class LearnedBeta(BetaRule):
     """β(x) from a `BetaHead`, learned on the same pairs as the policy.
 
-    `joint`: head and policy descend −log σ(β·h) + λ·(log β/β₀)². The loss cannot identify the level of β, which the
-    prior and the bounds hold. `perspective`: weight τ = β₀/β (attached) and penalty R(τ); β then sets when a pair stops
-    pushing, not how hard it starts; with label smoothing ε the p of its optimum is p(1 − ε) + (1 − p)ε. `none`: the
-    head is frozen, and β is the rule w·(log PPL)^p.
+    `joint`: head and policy descend −log σ(β·h) + λ·(mean log β/β₀)². The loss cannot identify the level of β, which
+    the prior and the bounds hold. `perspective`: weight τ = β₀/β (attached) and penalty R(τ); β then sets when a pair
+    stops pushing, not how hard it starts; with label smoothing ε the p of its optimum is p(1 − ε) + (1 − p)ε. `none`:
+    the head is frozen, and β is the rule w·(log PPL)^p.
 
     A setting left at None takes the default of the form and the kind of learning; one that would be ignored is refused.
 
@@ -41,8 +42,8 @@ class LearnedBeta(BetaRule):
         regulariser: `quadratic` (default) or `linear`, perspective.
         rho: ρ, perspective; default 0.1. Below log 2 for `linear`.
         prior_weight: λ ≥ 0, joint; default 0.1.
-        prior_on: the prior acts on the `level`, the mean log β of the pairs that go through together (default), or on
-            `each` pair, joint. The level is a micro-batch's: with one pair at a time the two are the same.
+        prior_on: the prior acts on the `level`, the mean log β, as the pairs of the step before showed it to
+            `step_taken` (default), or on `each` pair, joint.
         learning_rate: the head's own step size; default 1e-3.
 
     Raises:
@@ -60,6 +61,7 @@ class LearnedBeta(BetaRule):
     kind: ClassVar[str] = "learned"
     reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "prompt"
     head: BetaHead
+    level: Tensor
 
     def __init__(
         self,
@@ -89,6 +91,9 @@ class LearnedBeta(BetaRule):
         self.ppl_from = ppl_from
         self.ppl_tokens = ppl_tokens
         self.learning_rate = self.resolved.learning_rate
+        self._seen: Tensor | None = None
+        if self._pulls_the_level:
+            self.register_buffer("level", torch.zeros(()))
         # F = τ·link(u/τ) + R(τ) has its closed form, and its interior optimum, for the logistic loss alone.
         self.links = frozenset({"sigmoid"}) if learning == "perspective" else None
 
@@ -136,6 +141,11 @@ class LearnedBeta(BetaRule):
         """Set g of the head."""
         self.head.calibrate(log_ppl)
 
+    @property
+    def _pulls_the_level(self) -> bool:
+        s = self.resolved
+        return s.learning == "joint" and s.prior_weight > 0.0 and s.prior_on == "level"
+
     def explain(self, features: PromptFeatures) -> HeadOutput:
         """β and what it is made of, with the features detached unless `couple`."""
         return self.head(features if self.couple else _detached(features))
@@ -151,9 +161,35 @@ class LearnedBeta(BetaRule):
         penalty = zeros
         if s.learning == "joint" and s.prior_weight > 0.0:
             log_ratio = (beta / s.initial_beta).log()
-            pulled = log_ratio if s.prior_on == "each" else log_ratio.mean().expand_as(log_ratio)
-            penalty = s.prior_weight * pulled.square()
+            penalty = s.prior_weight * (self._tangent(log_ratio) if self._pulls_the_level else log_ratio.square())
         return Shaping(beta=beta, target=zeros, weight=zeros + 1.0, penalty=penalty)
+
+    def _tangent(self, log_ratio: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """The tangent of (mean log ratio)² at the level of the last step, as a sum over pairs.
+
+        A square of a mean is no sum over pairs: cut a batch and it changes. Its tangent 2·m·s − m² is one, with m the
+        level that the last optimizer step saw. The mean over pairs differs from the square by the square of what the
+        level moved in one step, and m is no function of these pairs, so that the gradient has no part in which pairs
+        of a small batch pull one another together.
+        """
+        if self.training and torch.is_grad_enabled():
+            one = torch.stack([log_ratio.detach().sum(), log_ratio.new_full((), len(log_ratio))])
+            self._seen = one if self._seen is None else self._seen + one
+        return 2.0 * self.level * log_ratio - self.level.square()
+
+    @torch.no_grad()
+    def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
+        """Take the mean log ratio of the step's pairs as the level that the prior pulls in the next step."""
+        if self._seen is None:
+            return
+        total, pairs = summed(self._seen).unbind()
+        self.level.copy_(total / pairs)
+        self._seen = None
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: with `perspective` the weight is β₀/β."""
+        weight = self.resolved.initial_beta / beta if self.resolved.learning == "perspective" else shaping.weight
+        return replace(shaping, beta=beta, weight=weight)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """w of the published formula, and p when it is learned."""

@@ -1,6 +1,8 @@
 """What every beta rule is: a module from prompt features and margins to shaping, that says what it needs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +19,7 @@ class Need(StrEnum):
     LOG_PPL = "log_ppl"
     LAST_HIDDEN = "last_hidden"
     HIDDEN = "hidden"
+    GIVEN_BETA = "given_beta"
 
 
 class BetaRule(nn.Module, ABC):
@@ -84,6 +87,19 @@ class BetaRule(nn.Module, ABC):
             features: what `needs` names, and None for the rest.
             margin: h, nats, for rules that read it and for the number and device of the pairs.
         """
+
+    def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
+        """Learn that all gradients of an optimizer step are there. Rules without moving statistics ignore the call.
+
+        The trainer calls it once a step; a loop of one's own does the same.
+
+        Args:
+            summed: adds a tensor up over ranks; the identity on one.
+        """
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this: controls change the β of a rule, and what hangs on it must follow."""
+        return replace(shaping, beta=beta)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """Scalars of the rule's own state that belong into the log, detached."""

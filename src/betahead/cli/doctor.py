@@ -26,6 +26,7 @@ EXTRAS = (
     ("LoRA adapters", "peft", "pip install peft"),
     ("8-bit optimizers such as train.optim=adamw_8bit", "bitsandbytes", "pip install 'betahead[gpu]'"),
     ("FlashAttention in models you load yourself", "flash-attn", "pip install flash-attn"),
+    ("comparisons shared by machines through PostgreSQL", "psycopg", "pip install 'betahead[postgres]'"),
     ("parity tests against TRL", "trl", "pip install 'betahead[test]'"),
 )
 

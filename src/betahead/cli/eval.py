@@ -135,14 +135,14 @@ def _kl(
 
     import numpy as np
 
-    from betahead.data.lengths import spans_of
+    from betahead.data.lengths import tokens_of_rows
     from betahead.data.templates import PromptRenderer
     from betahead.evaluate.kl import kl_to_reference
     from betahead.train.sizes import check_room
 
     check_room(
         opened.model.policy,
-        max(prompt for prompt, _, _ in spans_of(records)),
+        max(one.prompt for one in tokens_of_rows(records)),
         max_new_tokens,
         "--max-new-tokens",
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from betahead import __version__
+from betahead.cli.compare import compare
 from betahead.cli.data import data
 from betahead.cli.demo import demo
 from betahead.cli.doctor import doctor
@@ -49,6 +50,7 @@ app.command("init")(init)
 app.command("data")(data)
 app.command("inspect")(inspect_run)
 app.command("eval")(evaluate_run)
+app.command("compare")(compare)
 app.command("doctor")(doctor)
 
 

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+from betahead.data.passes import PairTokens
+
+_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairCollator:
     """Pads tokenized pairs into the dict that `PairBatch.from_dict` reads: all chosen rows, then all rejected rows.
 
-    Reference columns pass through as float32 when every pair has them.
+    The reference's columns and `given_beta` pass through as float32 when every pair has them.
 
     Args:
         pad_token_id: fills the rows at their right.
@@ -52,12 +54,15 @@ class PairCollator:
     pad_token_id: int
     pad_to_multiple_of: int = 1
 
+    def pass_tokens(self, pairs: Sequence[PairTokens]) -> int:
+        """Tokens that go through the model when these pairs are one batch, padding included."""
+        return 2 * len(pairs) * self._rounded(max(pair.longer_row for pair in pairs))
+
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of these records."""
         rows = [[*pair["prompt_ids"], *pair[answer]] for answer in ("chosen_ids", "rejected_ids") for pair in pairs]
         prompts = [len(pair["prompt_ids"]) for pair in pairs]
-        longest = max(len(row) for row in rows)
-        tokens = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        tokens = self._rounded(max(len(row) for row in rows))
         completions = [
             [0] * prompt + [1] * (len(row) - prompt) for row, prompt in zip(rows, prompts + prompts, strict=True)
         ]
@@ -68,12 +73,15 @@ class PairCollator:
             "prompt_mask": _padded([[1] * prompt for prompt in prompts], tokens, 0),
             "ppl_mask": _padded([[int(counts) for counts in pair["ppl_mask"]] for pair in pairs], tokens, 0),
         }
-        return batch | reference_columns(pairs)
+        return batch | pair_columns(pairs)
+
+    def _rounded(self, tokens: int) -> int:
+        return -(-tokens // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
 
-def reference_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The reference's columns that every one of these records has, float32."""
-    columns = {name: [pair.get(name) for pair in pairs] for name in _REFERENCE}
+def pair_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The columns with a number a pair that every one of these records has, float32: the reference's, and a given β."""
+    columns = {name: [pair.get(name) for pair in pairs] for name in _PER_PAIR}
     return {
         name: torch.tensor(values, dtype=torch.float32)
         for name, values in columns.items()

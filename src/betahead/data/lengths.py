@@ -1,16 +1,18 @@
-"""Lengths of tokenized pairs, read from the columns without making lists of them."""
+"""The lengths of a whole data set's pairs, read from its columns."""
 
-from typing import Any, cast
+from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset
-from pyarrow import compute
+
+from betahead.data.passes import FIELDS, PairTokens
 
 
-def spans_of(dataset: Dataset) -> list[tuple[int, int, int]]:
-    """Tokens of prompt, chosen and rejected answer of every pair, in the order of the rows."""
-    lengths: Any = cast("Any", compute).list_value_length
-    columns = (
-        lengths(dataset.with_format("arrow")[name][:]).to_pylist()
-        for name in ("prompt_ids", "chosen_ids", "rejected_ids")
-    )
-    return list(zip(*columns, strict=True))
+def tokens_of_rows(dataset: Dataset) -> list[PairTokens]:
+    """The lengths of every record of a data set, in its order, without reading a token."""
+    found: list[PairTokens] = []
+    columns: Any = dataset.select_columns(list(FIELDS)).with_format("arrow")
+    for table in columns.iter(batch_size=1000):
+        lengths = [pc.call_function("list_value_length", [table[name]]).to_pylist() for name in FIELDS]
+        found += [PairTokens(prompt=p, chosen=c, rejected=r) for p, c, r in zip(*lengths, strict=True)]
+    return found

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from betahead.data.collate import reference_columns
+from betahead.data.collate import pair_columns
+from betahead.data.passes import PairTokens, packed_tokens
 
 ANSWERS = ("chosen_ids", "rejected_ids")
 
@@ -18,7 +19,7 @@ class PackedCollator:
     """Packs tokenized pairs into the dict that `PackedPairs.from_dict` reads: each prompt once, its answers after it.
 
     Everything that the pass needs to know of lengths is worked out here, on the host, so that nothing has to be read
-    back from the device. Reference columns pass through as float32 when every pair has them.
+    back from the device. Columns of one number a pair pass through as float32 when every pair has them.
 
     Args:
         answers: columns of token ids that follow the prompt, in this order.
@@ -51,6 +52,10 @@ class PackedCollator:
 
     answers: tuple[str, ...] = ANSWERS
 
+    def pass_tokens(self, pairs: Sequence[PairTokens]) -> int:
+        """Tokens of a batch of pairs of these lengths."""
+        return packed_tokens(pairs)
+
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The batch of these records."""
         parts = [[np.asarray(pair[name]) for name in ("prompt_ids", *self.answers)] for pair in pairs]
@@ -80,7 +85,7 @@ class PackedCollator:
             ),
         }
         batch = {name: torch.from_numpy(value.astype(np.int64)) for name, value in numbers.items()}
-        return {**batch, "spans": spans, **reference_columns(pairs)}
+        return {**batch, "spans": spans, **pair_columns(pairs)}
 
 
 def _positions(span: Sequence[int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from torch import nn
 
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
+from betahead.data.passes import PairTokens, packed_tokens
 from betahead.errors import BetaHeadError, ConfigError
 from betahead.forward.attention import unsharing_attention
 from betahead.forward.layout import KERNELS, Kernel
@@ -72,17 +73,16 @@ def check_forward(kind: Any, kernel: Any) -> None:
         )
 
 
-def token_ratio(spans: Sequence[tuple[int, int, int]]) -> float:
+def token_ratio(pairs: Sequence[PairTokens]) -> float:
     """(2P + C + R) / (P + C + R) over all pairs: what a prompt that is read once saves."""
-    shared = sum(prompt + chosen + rejected for prompt, chosen, rejected in spans)
-    return 1.0 + sum(prompt for prompt, _, _ in spans) / shared
+    return 1.0 + sum(pair.prompt for pair in pairs) / packed_tokens(pairs)
 
 
 def road_for(
     model: nn.Module,
     kind: ForwardKind,
     *,
-    spans: Sequence[tuple[int, int, int]] | None = None,
+    pairs: Sequence[PairTokens] | None = None,
     kernel: Kernel = "auto",
 ) -> Road:
     """The road of a model: the one asked for, or with `auto` the shared one wherever it gives the same numbers.
@@ -92,13 +92,13 @@ def road_for(
     Args:
         model: the policy, with or without adapters.
         kind: `auto`, `shared` or `separate`.
-        spans: tokens of prompt, chosen and rejected answer of the pairs to come.
+        pairs: lengths of the pairs to come.
         kernel: what carries the attention of the shared road out.
 
     Raises:
         ConfigError: when the shared road was asked for and the model cannot take it.
     """
-    ratio = token_ratio(spans) if spans else None
+    ratio = token_ratio(pairs) if pairs else None
     if kind == "separate":
         return Road(kind="separate", ratio=ratio)
     reason = why_not_shared(model) or _difference(model, kernel)

@@ -129,7 +129,7 @@ class TrunkLayout:
         key = ("rows", window)
         if key not in self._masks:
             rows, (_, branch, position) = self.rows, self.roles
-            lengths = torch.tensor([sum(span) for span in self.spans]).to(self.device, non_blocking=True)
+            lengths = self._moved(np.array([sum(span) for span in self.spans]))
             padding = torch.arange(rows.token_at.shape[1], device=self.device) >= lengths.unsqueeze(1)
             branch_at = branch[rows.token_at].masked_fill(padding, -1)
             self._masks[key] = _mask_of(branch_at, position[rows.token_at], window).unsqueeze(1)

@@ -88,13 +88,21 @@ class PreferenceModel(nn.Module):
             pairs: the batch; its reference's columns hold the log PPL when the rule reads the reference's.
             also: features to compute beyond those that the rule needs.
         """
+        needs = self.rule.needs | also
+        from_reference = self.rule.ppl_from == "reference" and Need.LOG_PPL in needs
         policy, features = pair_forward(
-            self.policy, pairs, self.rule.needs | also, couple=self.rule.couple, kernel=self.kernel
+            self.policy,
+            pairs,
+            needs - {Need.LOG_PPL} if from_reference else needs,
+            couple=self.rule.couple,
+            kernel=self.kernel,
         )
-        if self.rule.ppl_from == "reference" and features.log_ppl is not None:
+        if from_reference:
             read = None if pairs.reference is None else pairs.reference.log_ppl
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
-            features = replace(features, log_ppl=read)
+            features = replace(features, log_ppl=read, has_ppl=pairs.ppl_tokens > 0)
+        if Need.GIVEN_BETA in self.rule.needs:
+            features = replace(features, given_beta=pairs.given_beta)
         return policy, features
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:

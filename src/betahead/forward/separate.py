@@ -65,7 +65,7 @@ def separate_forward(
 
     def ppl() -> tuple[Tensor, Tensor]:
         values = selected_logps(logits[:pairs], batch.input_ids[:pairs], batch.ppl_mask)
-        return values.sum(dim=-1), batch.ppl_mask.sum(dim=-1)
+        return values.sum(dim=-1), batch.ppl_tokens
 
     def states() -> Tensor:
         return outputs["hidden_states"][-1][:pairs, own:]

@@ -97,9 +97,7 @@ def _summed(hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int)
 
 def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead) -> tuple[Tensor, Tensor]:
     """The summed log-probability of each prompt's counted tokens, and how many there are."""
-    total = _summed(hidden, batch.prompts, head, rows=batch.pairs)
-    ones = torch.ones_like(batch.prompts.row)
-    return total, torch.zeros_like(batch.prompt_tokens).index_add(0, batch.prompts.row, ones)
+    return _summed(hidden, batch.prompts, head, rows=batch.pairs), batch.ppl_tokens
 
 
 def _before(batch: PackedPairs) -> Tensor:

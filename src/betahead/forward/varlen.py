@@ -2,6 +2,7 @@
 
 import inspect
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -68,8 +69,8 @@ def varlen_branches(
 @cache
 def _kernel() -> Any | None:
     try:
-        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
-    except ImportError:
+        varlen_attn: Any = import_module("torch.nn.attention.varlen").varlen_attn
+    except (ImportError, AttributeError):
         return None
     return varlen_attn if {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters) else None
 

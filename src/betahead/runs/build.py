@@ -27,6 +27,7 @@ from betahead.runs.corpus import fit_documents, held_out_prompts
 from betahead.runs.model_section import LoraAdapter, SmallFit
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import causal_model, tokenizer_for
+from betahead.train.scoring import OnScoring, cache_place
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress, FitReport, fit_small_model
 
@@ -82,12 +83,13 @@ def adapter_of(config: Config) -> PeftConfig | None:
     )
 
 
-def arguments_of(config: Config, output_dir: Path, **instead: Any) -> DPOConfig:
+def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, **instead: Any) -> DPOConfig:
     """The training arguments; nothing is created.
 
     Args:
         config: the run.
         output_dir: where checkpoints go.
+        keep_scores: use the reference cache.
         instead: fields of `train` to replace.
 
     Raises:
@@ -104,7 +106,8 @@ def arguments_of(config: Config, output_dir: Path, **instead: Any) -> DPOConfig:
             prompt_template=config.data.prompt_template,
             forward=config.forward.kind,
             forward_attention=config.forward.attention,
-            precompute_ref_log_probs=config.reference.cache == "auto",
+            precompute_ref_log_probs=config.reference.precomputed,
+            reference_cache=_cache_of(config) if keep_scores else None,
             trust_remote_code=config.model.trust_remote_code,
             disable_tqdm=True,
             **{**config.train, **instead},
@@ -132,6 +135,13 @@ def _check_optimizer(args: DPOConfig) -> None:
         ) from error
     except (ValueError, TypeError, AttributeError):
         return  # what needs the model to decide is seen when the optimizer is built
+
+
+def _cache_of(config: Config) -> str | None:
+    """The folder of the reference cache, or None for a live reference."""
+    if not config.reference.precomputed:
+        return None
+    return str(cache_place(config.reference.cache, config.data.train))
 
 
 @contextmanager
@@ -227,10 +237,12 @@ def trainer_of(
     tokenizer: PreTrainedTokenizerBase,
     data: Data,
     callbacks: list[TrainerCallback] | None = None,
+    on_scoring: OnScoring | None = None,
 ) -> DPOTrainer:
     """The trainer, with the reference scored and the rule calibrated.
 
     Raises:
+        CacheError: for a reference cache that cannot be used.
         ConfigError: for an adapter that does not fit the model, or an optimizer or logger whose package is missing.
     """
     try:
@@ -243,6 +255,7 @@ def trainer_of(
             callbacks=callbacks,
             peft_config=adapter_of(config),
             beta=rule,
+            on_scoring=on_scoring,
         )
         if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             trainer.create_optimizer()  # an optimizer whose package is missing is found before anything is written

@@ -18,6 +18,7 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "string_type": "text",
     "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a section of keys",
@@ -71,7 +72,7 @@ def _own_sentence(sentence: str, path: KeyPath) -> tuple[KeyPath, str]:
     if match is None:
         return path, sentence
     key = tuple(match[1].split("."))
-    if key[0] != path[0]:
+    if path and key[0] != path[0]:
         key = (*path, *key)
     return key, f"`{'.'.join(key)}`{sentence[match.end() :]}"
 
@@ -94,7 +95,10 @@ def _plain(value: object) -> str:
 def _place(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[KeyPath, type[BaseModel]]:
     """The keys of a location without the names of kinds that pydantic puts between them, and the innermost section."""
     model, path, candidates = root, (), (root,)
-    for part in loc:
+    for number, part in enumerate(loc):
+        if isinstance(part, int) and (candidates or any(isinstance(later, str) for later in loc[number:])):
+            path = (*path, str(part))  # a section in a list
+            continue
         if len(candidates) > 1:  # the part is the kind that was chosen, not a key
             model = next(one for one in candidates if part in get_args(one.model_fields["kind"].annotation))
             candidates = (model,)

@@ -95,14 +95,29 @@ class ForwardSection(Section):
         return self
 
 
+def _cache(value: str) -> str:
+    if value not in {"auto", "live"} and "/" not in value and value[0] not in "$~.":
+        raise ConfigError(
+            f"`reference.cache` must be auto, live or the path of a folder such as ./{value}, but is {value!r} instead."
+        )
+    return value
+
+
 class ReferenceSection(Section):
     """Where the reference's log-probabilities come from.
 
     Args:
-        cache: `auto` scores every pair once, before training, and keeps the columns; `live` scores at every step.
+        cache: `auto` scores every pair once, before training, and keeps the scores beside the data
+            (`DATA.refcache`) or, where that cannot be, in the user's cache folder; the path of a folder keeps them
+            there; `live` scores at every step.
     """
 
-    cache: Literal["auto", "live"] = "auto"
+    cache: Annotated[Text, AfterValidator(_cache)] = "auto"
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether every pair is scored before training."""
+        return self.cache != "live"
 
 
 class EvaluateSection(Section):

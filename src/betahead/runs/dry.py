@@ -18,7 +18,14 @@ from betahead.runs.quiet import quieted
 from betahead.train.steps import steps_of
 from betahead.train.trainer import DPOTrainer
 
-_CPU = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None, "report_to": "none", "push_to_hub": False}
+_CPU: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "fp16": False,
+    "tf32": None,
+    "report_to": "none",
+    "push_to_hub": False,
+}
 
 
 def dry_run_of(config: Config, console: Console) -> None:
@@ -39,7 +46,7 @@ def dry_run_of(config: Config, console: Console) -> None:
             held_out=data.held_out.select(range(1)),
             summaries=data.summaries,
         )
-        args = arguments_of(config, Path(scratch), **_CPU)
+        args = arguments_of(config, Path(scratch), keep_scores=False, **_CPU)
         trainer = trainer_of(config, args, rule, model, tokenizer, two)
         loss, seconds = _one_batch(trainer)
     steps = steps_of(len(data.train), planned)
@@ -59,7 +66,8 @@ def dry_run_of(config: Config, console: Console) -> None:
     table.add_row("steps", f"{steps:,} of {per_step} pairs, learning rate {planned.learning_rate:g}")
     precision = next((name for name in ("bf16", "fp16") if config.train.get(name)), "none")
     table.add_row("precision", f"{config.model.dtype} weights, mixed precision: {precision} (none in this dry run)")
-    table.add_row("reference", "scored once before training" if config.reference.cache == "auto" else "scored live")
+    where = planned.reference_cache
+    table.add_row("reference", "scored live" if where is None else f"scored once before training, kept in {where}")
     table.add_row("forward", trainer.road.line())
     table.add_row("one batch", f"{len(two.train)} pairs in {seconds:.2f} s on the CPU, loss {loss:.4f}")
     console.print(table)

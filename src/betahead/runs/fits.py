@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from betahead.data.lengths import spans_of
+from betahead.data.lengths import tokens_of_rows
 from betahead.runs.build import Data
 from betahead.runs.config import Config
 from betahead.runs.samples import first_prompts
@@ -22,6 +22,6 @@ def check_fits(
     check_sizes(model, tokenizer, data.train, data.held_out)
     shown = first_prompts(data.held_out, config.evaluate.samples)
     if len(shown) > 0:
-        longest = max(prompt for prompt, _, _ in spans_of(shown))
+        longest = max(one.prompt for one in tokens_of_rows(shown))
         check_room(model, longest, config.evaluate.max_new_tokens, "evaluate.max_new_tokens")
     check_schedule(args, steps_of(len(data.train), args))

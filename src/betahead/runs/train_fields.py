@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
+from betahead.train.arguments import ORDERS, DPOConfig
 from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
 
 DEFAULTS: Mapping[str, Any] = {
@@ -37,6 +38,9 @@ ELSEWHERE: Mapping[str, str] = {
     "label_smoothing_factor": "say `loss.label_smoothing`",
     "max_length": "say `data.max_length`",
     "precompute_ref_log_probs": "say `reference.cache: auto`",
+    "reference_cache": "say `reference.cache`",
+    "forward": "say `forward.kind`",
+    "forward_attention": "say `forward.attention`",
     "do_train": "choose the verb: `betahead train` trains",
     "do_eval": "choose the verb: `betahead eval` evaluates",
     "do_predict": "choose the verb: `betahead eval` evaluates",
@@ -46,8 +50,7 @@ ELSEWHERE: Mapping[str, str] = {
     "ignore_data_skip": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
     "restore_callback_states_from_checkpoint": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
     "disable_tqdm": "the command shows its own progress",
-    "train_sampling_strategy": "pairs are shuffled",
-    "group_by_length": "pairs are shuffled",
+    "group_by_length": "say `train_sampling_strategy: group_by_length`",
     "push_to_hub": _UPLOAD,
     "hub_model_id": _UPLOAD,
     "hub_strategy": _UPLOAD,
@@ -57,6 +60,9 @@ ELSEWHERE: Mapping[str, str] = {
     "hub_token": "a token does not belong into a file; log in with `hf auth login`",
 }
 """Names that other parts of the configuration, or the package, own."""
+
+OURS = ("calibration_prompts", "disable_dropout", "head_max_grad_norm", "max_batch_tokens")
+"""Fields that `DPOConfig` adds to those of transformers and that no other section owns."""
 
 
 def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -75,13 +81,20 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"`{key}` must be a field of transformers.TrainingArguments, but is none; {remedy}")
         _check_value(key, value, hints[key])
     check_fields(given)
+    order = given.get("train_sampling_strategy", ORDERS[0])
+    if order not in ORDERS:
+        raise ConfigError(f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is {order!r} instead.")
+    norm = given.get("head_max_grad_norm", 1.0)
+    if norm <= 0:
+        raise ConfigError(f"`head_max_grad_norm` must be above 0, but is {norm} instead.")
     return {**DEFAULTS, **given}
 
 
 @cache
 def _hints() -> dict[str, Any]:
-    hints = get_type_hints(TrainingArguments)
-    return {field.name: hints[field.name] for field in dataclasses.fields(TrainingArguments)}
+    hints = get_type_hints(DPOConfig)
+    names = [field.name for field in dataclasses.fields(TrainingArguments)]
+    return {name: hints[name] for name in (*names, *OURS)}
 
 
 def _check_value(key: str, value: Any, hint: Any) -> None:

@@ -39,6 +39,7 @@ from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.guards import StopWhenNotFinite, check_finite
 from betahead.train.progress import LogTo, ProgressLines
+from betahead.train.scoring import OnScoring, ScoringProgress
 from betahead.train.snapshots import PromptSnapshots
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress
@@ -83,7 +84,7 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         with claimed_folder(output) as claim:
             folder = claim.folder
             args = arguments_of(config, folder.checkpoints)
-            trainer = trainer_of(config, args, rule, model, tokenizer, data)
+            trainer = trainer_of(config, args, rule, model, tokenizer, data, on_scoring=scoring_lines(console))
             trainer.add_callback(KeepsOnceBegun(claim))
             folder.write_config(dump_config(config))
             folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
@@ -92,6 +93,8 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
             console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
             if trainer.calibration is not None:
                 console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
+            if trainer.oversized is not None:
+                console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
             return _trained(config, console, folder, trainer, data, fitted, began)
 
 
@@ -118,7 +121,7 @@ def _trained(
             trainer.model,
             watched,
             trainer.reference,
-            trainer.collate,
+            trainer.data_collator,
             folder.prompts,
             batch_size=config.evaluate.batch_size,
             precision=cast("Any", trainer.accelerator.autocast),
@@ -223,6 +226,27 @@ def fit_lines(console: Console, lines: int = 10) -> OnFit:
     return show
 
 
+def scoring_lines(console: Console, seconds: float = 10.0) -> OnScoring:
+    """A line every so many seconds while the reference scores pairs, and one for each data set that is done."""
+    shown = 0.0
+
+    def show(progress: ScoringProgress) -> None:
+        nonlocal shown
+        report = progress.report
+        if report is not None:
+            shown = 0.0
+            lines = [f"reference  {report.line()}", *(f"skipped    {sentence}" for sentence in report.skipped)]
+        elif progress.seconds - shown >= seconds:
+            shown = progress.seconds
+            lines = [f"scoring    {progress.pairs:>5,}/{progress.of:,} pairs  {progress.seconds:.0f} s"]
+        else:
+            lines = []
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
 def _fitted_line(fitted: Fitted) -> str:
     report = fitted.report
     return (
@@ -233,7 +257,7 @@ def _fitted_line(fitted: Fitted) -> str:
 
 
 def _scoring_line(config: Config, data: Data) -> str:
-    mode = "scored once, before training" if config.reference.cache == "auto" else "scored at every step"
+    mode = "scored once, before training" if config.reference.precomputed else "scored at every step"
     counts = f"{len(data.train):,} to train on, {len(data.held_out):,} held out by prompt"
     return f"pairs      {counts}; the reference is {mode}"
 

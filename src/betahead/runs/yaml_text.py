@@ -168,5 +168,5 @@ def _value(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) 
             values[key] = _value(loader, value_node, here, document)
         return values
     if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, item, path, document) for item in node.value]
+        return [_value(loader, item, (*path, str(number)), document) for number, item in enumerate(node.value)]
     return loader.construct_object(node)

@@ -151,13 +151,16 @@ def units_to_detect(
     return _fewest(lambda n: detection_power(effect, sd, n, alpha=alpha, comparisons=comparisons), power)
 
 
-def units_to_show_equivalence(rope: float, sd: float, *, alpha: float = ALPHA, power: float = POWER) -> int:
-    """The fewest units that call two methods without a difference equivalent within ±rope with the given power.
+def units_to_show_equivalence(
+    rope: float, sd: float, *, effect: float = 0.0, alpha: float = ALPHA, power: float = POWER
+) -> int:
+    """The fewest units that call a true difference inside ±rope (none, by default) equivalent with the given power.
 
     Source:
         As for `equivalence_power`.
     """
-    return _fewest(lambda n: equivalence_power(rope, sd, n, alpha=alpha), power)
+    assert abs(effect) < rope, f"no number of units shows that {effect} lies inside ±{rope}"
+    return _fewest(lambda n: equivalence_power(rope, sd, n, effect=effect, alpha=alpha), power)
 
 
 def units_to_settle(

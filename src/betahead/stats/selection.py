@@ -4,6 +4,7 @@ A virtual search takes n trials of the pool, picks the one that is best on dev, 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,38 @@ def best_of_n_interval(
     return statistic_interval(
         lambda counts: _expected(counts, pool, n, replacement),
         np.arange(len(pool.dev)),
+        seed=seed,
+        replicates=replicates,
+        level=level,
+    )
+
+
+def mean_best_of_n_interval(
+    pools: Sequence[Pool],
+    n: int,
+    *,
+    replacement: bool = False,
+    seed: int,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> Interval:
+    """The mean of `best_of_n` over several things that one search is judged by, each picked on its own dev values.
+
+    Args:
+        pools: the same trials, measured in several ways, such as by the reward at each of several KL.
+        n: trials of the search.
+        replacement: as for `best_of_n`.
+        seed: of a generator of its own.
+        replicates: resamples of the trials, the same for all pools.
+        level: the share of replicates inside the interval, in (0, 1).
+
+    Source:
+        As for `best_of_n_interval`.
+    """
+    assert len({len(pool.dev) for pool in pools}) == 1, [len(pool.dev) for pool in pools]
+    return statistic_interval(
+        lambda counts: np.mean([_expected(counts, pool, n, replacement) for pool in pools], axis=0),
+        np.arange(len(pools[0].dev)),
         seed=seed,
         replicates=replicates,
         level=level,

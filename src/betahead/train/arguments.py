@@ -1,5 +1,6 @@
 """The settings of `DPOTrainer`: `transformers.TrainingArguments`, with TRL's names for preference training."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,6 +10,9 @@ from betahead.errors import ConfigError
 from betahead.forward.choice import check_forward
 from betahead.losses.links import link_named
 from betahead.train.field_checks import check_fields, check_not_for_pairs
+
+ORDERS = ("random", "sequential", "group_by_length")
+"""Orders of the training pairs; `batch_rebalance` of transformers balances ranks, which groups by length do as well."""
 
 
 @dataclass
@@ -28,6 +32,10 @@ class DPOConfig(TrainingArguments):
         max_length: tokens of prompt and answer together; longer answers are cut at their end, prompts without room for
             an answer are dropped and counted. None for no limit.
         precompute_ref_log_probs: score the reference once before training; False scores it at every step.
+        reference_cache: folder that keeps the reference's scores for later runs; `auto` is `DATA.refcache` beside the
+            training data when they are a local file, else `betahead/reference` in the user's cache folder. None is
+            `auto` for data given by path or name, and no cache for data in memory. With a folder named and
+            `precompute_ref_log_probs=False`, rows are looked up, and filled in, as they come.
         precompute_ref_batch_size: pairs per pass when scoring; None for the evaluation batch size.
         disable_dropout: turn dropout off in policy and reference (the dropout of an adapter stays as it was asked for).
         dataset_num_proc: processes that tokenize.
@@ -43,6 +51,10 @@ class DPOConfig(TrainingArguments):
             `auto` takes the shared road wherever the model gives the same numbers on it.
         forward_attention: what carries the attention of the shared road out: `sdpa` anywhere, `varlen` on CUDA in half
             precision, `flex`, or `auto`.
+        max_batch_tokens: tokens that go through the model at once on one device; a batch with more is cut into several
+            passes, which changes memory and speed and not what is learned. A pair with more goes alone. None for no
+            limit. Not with FSDP or DeepSpeed, whose ranks must run the same number of passes.
+        train_sampling_strategy: `random`, `sequential` or `group_by_length`: optimizer steps of like lengths, shuffled.
     """
 
     learning_rate: float = field(default=1e-6)
@@ -56,6 +68,7 @@ class DPOConfig(TrainingArguments):
     label_smoothing: float = 0.0
     max_length: int | None = 1024
     precompute_ref_log_probs: bool = True
+    reference_cache: str | None = None
     precompute_ref_batch_size: int | None = None
     disable_dropout: bool = True
     dataset_num_proc: int | None = None
@@ -68,12 +81,13 @@ class DPOConfig(TrainingArguments):
     calibration_prompts: int = 512
     forward: str = "auto"
     forward_attention: str = "auto"
+    max_batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before a device is touched.
 
         Raises:
-            ConfigError: for a loss, smoothing, length or norm that cannot be used.
+            ConfigError: for a loss, smoothing, length, cache or norm that cannot be used.
         """
         if isinstance(self.loss_type, list):
             if len(self.loss_type) != 1:
@@ -82,16 +96,32 @@ class DPOConfig(TrainingArguments):
         link_named(self.loss_type, self.label_smoothing)
         _whole("max_length", self.max_length, 2, or_none=True)
         _whole("calibration_prompts", self.calibration_prompts, 1)
+        _whole("max_batch_tokens", self.max_batch_tokens, 1, or_none=True)
+        if self.max_batch_tokens is not None and _shards(self):
+            raise ConfigError(
+                f"`max_batch_tokens` must be None with FSDP or DeepSpeed, but is {self.max_batch_tokens} instead; "
+                "their ranks must run the same number of passes, so choose a smaller `per_device_train_batch_size`."
+            )
+        if self.train_sampling_strategy not in ORDERS:
+            raise ConfigError(
+                f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is "
+                f"{self.train_sampling_strategy!r} instead."
+            )
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
         _whole("dataset_num_proc", self.dataset_num_proc, 1, or_none=True)
         for key in ("precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(f"`{key}` must be True or False, but is {getattr(self, key)!r} instead.")
-        share: Any = self.max_dropped
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ConfigError(f"`max_dropped` must be a share of the rows, in [0, 1], but is {share!r} instead.")
+            _flag(key, getattr(self, key))
+        _share("max_dropped", self.max_dropped)
         check_fields(vars(self))
         check_not_for_pairs(self)
+        if isinstance(self.reference_cache, os.PathLike):
+            self.reference_cache = os.fspath(self.reference_cache)
+        cache: Any = self.reference_cache
+        if cache is not None and (not isinstance(cache, str) or cache.strip() in {"", "live"}):
+            raise ConfigError(
+                f"`reference_cache` must be `auto`, a folder or None, but is {cache!r} instead; a reference is scored "
+                "at every step with precompute_ref_log_probs=False."
+            )
         norm: Any = self.head_max_grad_norm
         if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
             raise ConfigError(f"`head_max_grad_norm` must be a positive number, but is {norm!r} instead.")
@@ -102,12 +132,31 @@ class DPOConfig(TrainingArguments):
         renamed = cast("Any", self)
         if hasattr(self, "activation_checkpointing") and renamed.activation_checkpointing is None:
             renamed.activation_checkpointing, renamed.gradient_checkpointing = self.gradient_checkpointing, None
+        if self.accelerator_config is None and self.dataloader_pin_memory:
+            # Otherwise every batch waits until the device has done all that was asked of it before.
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
 
     @property
     def checkpoints_activations(self) -> bool:
         """Whether the backward pass recomputes activations, under either name of the setting."""
         return bool(getattr(self, "activation_checkpointing", None) or self.gradient_checkpointing)
+
+
+def _flag(key: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"`{key}` must be True or False, but is {value!r} instead.")
+
+
+def _share(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"`{key}` must be a share of the rows, in [0, 1], but is {value!r} instead.")
+
+
+def _shards(args: TrainingArguments) -> bool:
+    """Whether parameters or optimizer are spread over ranks, by the arguments or by the launcher."""
+    flags = (os.environ.get(f"ACCELERATE_USE_{name}", "false") for name in ("FSDP", "DEEPSPEED"))
+    return bool(args.fsdp or args.deepspeed) or any(flag.lower() in ("1", "true", "yes", "on") for flag in flags)
 
 
 def _whole(key: str, value: Any, least: int, *, or_none: bool = False) -> None:

@@ -2,15 +2,14 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import nn
 
 from betahead.beta.rule import BetaRule, Need
+from betahead.data.passes import PassCollator
 from betahead.errors import DataError
 from betahead.forward.modes import evaluating
 from betahead.forward.roads import scores_without_gradient
@@ -47,7 +46,7 @@ def calibration_for(
     reference: FrozenReference,
     rule: BetaRule,
     dataset: Dataset | None,
-    collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    collate: PassCollator,
     args: DPOConfig,
 ) -> Calibration | None:
     """`calibrate` with the model whose perplexity the rule reads; None without data."""
@@ -69,7 +68,7 @@ def calibrate(
     model: nn.Module,
     rule: BetaRule,
     dataset: Dataset,
-    collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    collate: PassCollator,
     *,
     limit: int,
     seed: int,
@@ -92,11 +91,12 @@ def calibrate(
     with evaluating(model):
         for start in range(0, len(rows), batch_size):
             records = [dataset[i] for i in rows[start : start + batch_size]]
-            batch = bundled(on_device(collate(records), device))
-            _, features = scores_without_gradient(model, batch, frozenset({Need.LOG_PPL}))
-            assert features.log_ppl is not None
-            assert features.has_ppl is not None
-            found.append(features.log_ppl[features.has_ppl].float().cpu())
+            for one in collate(records)["passes"]:
+                batch = bundled(on_device(one, device))
+                _, features = scores_without_gradient(model, batch, frozenset({Need.LOG_PPL}))
+                assert features.log_ppl is not None
+                assert features.has_ppl is not None
+                found.append(features.log_ppl[features.has_ppl].float().cpu())
     log_ppl = torch.cat(found)
     if log_ppl.numel() == 0:
         raise DataError(

@@ -18,7 +18,7 @@ from betahead.errors import ConfigError
 NOT_FOR_PAIRS: Mapping[str, str] = {
     "label_smoothing_factor": "say `label_smoothing`",
     "label_names": "preference pairs have no labels",
-    "length_column_name": "lengths are those of the token ids",
+    "length_column_name": "lengths are counted from the tokens",
     "include_for_metrics": "there is no `compute_metrics` that would read it",
     "batch_eval_metrics": "there is no `compute_metrics` that would read it",
     "eval_do_concat_batches": "pairs have no predictions to join",
@@ -39,6 +39,8 @@ _LEAST: Mapping[str, float] = {
     "weight_decay": 0,
     "max_grad_norm": 0,
     "warmup_steps": 0,
+    "calibration_prompts": 1,
+    "max_batch_tokens": 1,
 }
 """The smallest value that makes sense, where transformers takes any."""
 

@@ -4,6 +4,7 @@ Names are TRL's where TRL has the quantity. Rewards are β·log-ratio, so they c
 margin in nats can.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -73,23 +74,29 @@ class PairMetrics:
         self._sums = sums if self._sums is None else self._sums + sums
         self._least = least if self._least is None else torch.minimum(self._least, least)
 
-    def reduce(self, gather: Gather) -> dict[str, float]:
+    def reduce(self, gather: Gather, also: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """The means over all pairs of all ranks since the last call, and a fresh start; empty when there were none.
+
+        The device is read once.
 
         Args:
             gather: stacks a [1, n] tensor of every rank.
+            also: scalars that are the same on every rank, to be read with the rest.
         """
         if self._sums is None or self._least is None:
             return {}
-        sums = gather(self._sums.unsqueeze(0)).sum(dim=0).tolist()
-        least = gather(self._least.unsqueeze(0)).min(dim=0).values.tolist()
+        also = also or {}
+        ranks = gather(torch.cat([self._sums, self._least.double()]).unsqueeze(0))
+        scalars = [value.detach().double().reshape(1) for value in also.values()]
+        read = torch.cat([ranks[:, :-2].sum(dim=0), ranks[:, -2:].min(dim=0).values, *scalars]).tolist()
         self._sums = self._least = None
-        *values, log_beta, log_ppl, known, pairs, beta_square = sums
+        found, others = read[: len(read) - len(also)], read[len(read) - len(also) :]
+        *values, log_beta, log_ppl, known, pairs, beta_square, least, most = found
         metrics = {name: value / pairs for name, value in zip(_SUMS, values, strict=True)}
         mean = metrics["beta/mean"]
         metrics["beta/std"] = max(beta_square / pairs - mean**2, 0.0) ** 0.5
-        metrics["beta/min"], metrics["beta/max"] = least[0], -least[1]
-        metrics["beta/level"] = float(torch.tensor(log_beta / pairs, dtype=torch.float64).exp())
+        metrics["beta/min"], metrics["beta/max"] = least, -most
+        metrics["beta/level"] = math.exp(log_beta / pairs)
         if self._log_ppl and known > 0:
             metrics["prompt/log_ppl"] = log_ppl / known
-        return metrics
+        return metrics | dict(zip(also, others, strict=True))

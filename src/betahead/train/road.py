@@ -7,7 +7,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
-from betahead.data.lengths import spans_of
+from betahead.data.lengths import tokens_of_rows
 from betahead.forward.choice import ForwardKind, Road, road_for
 from betahead.forward.layout import Kernel
 from betahead.forward.model import Policy
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 def road_of(policy: Policy, ref_model: PreTrainedModel | None, train: Dataset | None, args: DPOConfig) -> Road:
     """How pairs go through policy and reference; a reference of its own must be able to go the same way."""
     kind, kernel = cast("ForwardKind", args.forward), cast("Kernel", args.forward_attention)
-    spans = None if train is None else spans_of(train)
-    road = road_for(policy, kind, spans=spans, kernel=kernel)
+    pairs = None if train is None else tokens_of_rows(train)
+    road = road_for(policy, kind, pairs=pairs, kernel=kernel)
     if ref_model is not None and road.kind == "shared":
-        road = road_for(nn.Module.to(ref_model, args.device), kind, spans=spans, kernel=kernel)
+        road = road_for(nn.Module.to(ref_model, args.device), kind, pairs=pairs, kernel=kernel)
     (logger.warning if road.reason else logger.info)("forward: %s", road.line())
     return road

@@ -1,12 +1,10 @@
-"""Whether the reference has spoken on a data set already, and whether it still can."""
+"""Whether the reference has spoken on a data set already."""
 
 import numpy as np
 from datasets import Dataset
 
 from betahead.beta.rule import BetaRule
-from betahead.errors import ConfigError, DataError
-from betahead.forward.model import Policy
-from betahead.reference.frozen import FrozenReference
+from betahead.errors import DataError
 
 
 def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
@@ -26,25 +24,6 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
     for name in sorted(there):
         _check_column(dataset, name)
     return bool(there)
-
-
-def check_reference_is_there(reference: FrozenReference, policy: Policy, step: int, key: str) -> None:
-    """Refuse to hold a policy that has been trained to itself.
-
-    Args:
-        reference: what is about to score.
-        policy: what is trained.
-        step: steps that it has been trained for.
-        key: what came without the reference's columns.
-
-    Raises:
-        ConfigError: when the reference is the policy itself, with nothing to turn off.
-    """
-    if step > 0 and reference.model is policy and not reference.adapters_off:
-        raise ConfigError(
-            f"{key}, because the reference that it is to be scored with has been trained since; or set "
-            "precompute_ref_log_probs to False."
-        )
 
 
 def _check_column(dataset: Dataset, name: str) -> None:

@@ -7,7 +7,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from betahead.data.lengths import spans_of
+from betahead.data.lengths import tokens_of_rows
 from betahead.errors import ConfigError
 
 
@@ -46,7 +46,7 @@ def check_lengths(model: nn.Module, dataset: Dataset) -> None:
     positions = learned_positions(model)
     if positions is None:
         return
-    longest = max((prompt + max(chosen, rejected) for prompt, chosen, rejected in spans_of(dataset)), default=0)
+    longest = max((one.prompt + max(one.chosen, one.rejected) for one in tokens_of_rows(dataset)), default=0)
     if longest > positions:
         raise ConfigError(
             f"`data.max_length` must be at most {positions}, the positions that the model has, but the longest pair "

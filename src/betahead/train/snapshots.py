@@ -1,7 +1,7 @@
 """What β makes of the held-out prompts as training goes on: the rows of `prompts.parquet`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
+from betahead.data.passes import PassCollator
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.losses.margin import logratios
@@ -49,9 +50,9 @@ class PromptSnapshots(TrainerCallback):
         model: policy and rule.
         records: tokenized held-out pairs.
         reference: scores the pairs whose columns are missing.
-        collate: makes a batch of records.
+        collate: cuts records into passes.
         path: the Parquet file, rewritten whole at each mark.
-        batch_size: pairs per pass.
+        batch_size: pairs at a time.
         precision: the context of mixed precision that training runs in, so that β is the same β.
     """
 
@@ -60,7 +61,7 @@ class PromptSnapshots(TrainerCallback):
         model: PreferenceModel,
         records: Dataset,
         reference: FrozenReference,
-        collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+        collate: PassCollator,
         path: Path,
         *,
         batch_size: int,
@@ -102,14 +103,20 @@ class PromptSnapshots(TrainerCallback):
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:
         columns: dict[str, list[Any]] = {name: [] for name in ("log_ppl", "f", "beta", "margin")}
         hidden: list[Tensor] = []
+        order: list[int] = []
         with evaluating(self.model), self.precision():
             for start in range(0, len(self.records), self.batch_size):
                 rows = [self.records[i] for i in range(start, min(start + self.batch_size, len(self.records)))]
-                found, states = self._scores(on_device(self.collate(rows), device))
-                hidden.append(states)
-                for name, values in found.items():
-                    columns[name].extend(values)
-        places = self._places(torch.cat(hidden)).tolist()
+                for group in self.collate.groups(rows):
+                    batch = dict(self.collate.collate([rows[i] for i in group]))
+                    found, states = self._scores(on_device(batch, device))
+                    hidden.append(states)
+                    order += [start + i for i in group]
+                    for name, values in found.items():
+                        columns[name].extend(values)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        columns = {name: [values[i] for i in back] for name, values in columns.items()}
+        places = self._places(torch.cat(hidden)[back]).tolist()
         described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
         count = len(self.records)
         return pa.table(

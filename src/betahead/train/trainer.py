@@ -4,20 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from betahead.beta.rule import BetaRule
+from betahead.data.lengths import tokens_of_rows
+from betahead.data.passes import Oversized, oversized
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
-from betahead.reference.columns import with_reference_columns
 from betahead.train.arguments import DPOConfig
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
@@ -37,13 +37,13 @@ from betahead.train.parts import (
     without_dropout,
 )
 from betahead.train.road import road_of
-from betahead.train.scored import check_reference_is_there, is_scored
+from betahead.train.scoring import OnScoring, ReferenceScoring
 from betahead.train.sizes import check_sizes
 from betahead.train.steps import steps_of
-from betahead.types import bundled, pairs_in
+from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(Trainer):
+class DPOTrainer(WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -59,8 +59,10 @@ class DPOTrainer(Trainer):
         optimizers: an optimizer and a schedule to use instead of those that `args` describe.
         peft_config: train this adapter instead of the whole model; the reference is the model with it turned off.
         beta: a number or a beta rule; `args.beta` or 0.1 when None.
+        on_scoring: told how far scoring the reference is; by default a line is printed when it is cached in a folder.
 
     Raises:
+        CacheError: for a reference cache that cannot be used.
         ConfigError: for settings, models or tokenizers that cannot be used.
         DataError: for data that cannot be used.
     """
@@ -80,6 +82,7 @@ class DPOTrainer(Trainer):
         optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
         peft_config: PeftConfig | None = None,
         beta: float | BetaRule | None = None,
+        on_scoring: OnScoring | None = None,
     ) -> None:
         check_given(
             model=model,
@@ -111,6 +114,7 @@ class DPOTrainer(Trainer):
         preference = PreferenceModel(
             policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing, kernel=kernel
         )
+        self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
         super().__init__(
@@ -131,15 +135,22 @@ class DPOTrainer(Trainer):
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
-        self.data_collator = cast("Any", self.collate)
+        self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
+        self.scoring = ReferenceScoring(
+            self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
+        )
+        if self.scoring.as_they_come:
+            self.data_collator = pass_collator(self.scoring.collator, args)
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
         with self.accelerator.autocast():
             scored = cast("Dataset | None", self.train_dataset)
             self.calibration: Calibration | None = calibration_for(
-                policy, self.reference, rule, scored, self.collate, args
+                policy, self.reference, rule, scored, self.data_collator, args
             )
+        if train is not None and args.max_batch_tokens is not None:
+            self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
     @property
     def rule(self) -> BetaRule:
@@ -153,19 +164,7 @@ class DPOTrainer(Trainer):
 
     def _with_reference(self, dataset: Dataset | None) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
-        args = self.settings
-        if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
-            return dataset
-        given = "`eval_dataset` must be given to DPOTrainer before training"
-        check_reference_is_there(self.reference, self.model.policy, self.state.global_step, given)
-        with self.accelerator.autocast():
-            return with_reference_columns(
-                dataset,
-                self.reference,
-                self.collate,
-                batch_size=args.precompute_ref_batch_size or args.per_device_eval_batch_size,
-                device=args.device,
-            )
+        return self.scoring.columns(dataset, trained=self.state.global_step > 0)
 
     def compute_loss(
         self,
@@ -178,13 +177,7 @@ class DPOTrainer(Trainer):
 
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
-        if "ref_chosen_logps" not in inputs:
-            held = "the batches of `data_collator` must hold the reference's columns"
-            check_reference_is_there(self.reference, self.model.policy, self.state.global_step, held)
-            with self.accelerator.autocast():
-                scores = self.reference.scores(bundled(inputs))
-            inputs = {**inputs, **scores.columns()}
-        outputs: dict[str, Tensor] = model(**inputs)
+        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs, trained=self.state.global_step > 0))
         losses = outputs.pop("losses")
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
@@ -193,24 +186,6 @@ class DPOTrainer(Trainer):
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
-        """The number of pairs in the accumulation window, over all ranks."""
-        pairs = torch.tensor(sum(pairs_in(batch) for batch in batch_samples), device=device)
-        return cast("Tensor", self.accelerator.reduce(pairs, reduction="sum"))
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The loss of an evaluation batch; there are no labels to predict."""
-        with torch.no_grad():
-            loss = self.compute_loss(model, cast("dict[str, Any]", self._prepare_inputs(inputs)))
-        assert isinstance(loss, Tensor)
-        return loss.detach(), None, None
 
     def evaluate(
         self,
@@ -232,7 +207,9 @@ class DPOTrainer(Trainer):
 
             records = each(records, scored)
         self._prefix = f"{metric_key_prefix}_"
-        return super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
+        measured = super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
+        self.scoring.finish()
+        return measured
 
     def predict(self, *arguments: Any, **keywords: Any) -> Any:
         """Refused with a ConfigError: pairs have no labels to predict."""
@@ -247,16 +224,16 @@ class DPOTrainer(Trainer):
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
         steps_of(len(self.train_dataset), self.settings)
-        return super().train(*arguments, **keywords)
+        trained = super().train(*arguments, **keywords)
+        self.scoring.finish()
+        return trained
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t))
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics()
         )
-        if found:
-            found |= {name: float(value) for name, value in self.rule.log_metrics().items()}
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
 
@@ -276,6 +253,7 @@ class DPOTrainer(Trainer):
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:

@@ -17,7 +17,7 @@ from betahead.worlds.tabular_settings import TabularSettings
 from betahead.worlds.world import Split
 
 # Streams of a world's seed: the world, its pairs and the order of its batches never share a draw.
-WORLD_STREAM, PAIR_STREAM, BATCH_STREAM, SHUFFLE_STREAM = range(4)
+WORLD_STREAM, PAIR_STREAM, BATCH_STREAM, SHUFFLE_STREAM, CONTROL_STREAM = range(5)
 
 _BISECTIONS = 60
 

@@ -53,8 +53,10 @@ class AdamW:
         slow, fast = self.betas[1], self.betas[0]
         self.first.mul_(fast).add_(gradient, alpha=1 - fast)
         self.second.mul_(slow).addcmul_(gradient, gradient, value=1 - slow)
-        spread = (self.second / (1 - slow**self.taken)).sqrt_().add_(self.eps)
         rate = self.learning_rate * share
         if self.weight_decay > 0:
             self.parameter.sub_(rate * self.weight_decay * self.parameter)
-        self.parameter.sub_(rate * (self.first / (1 - fast**self.taken)) / spread)
+        # Both corrections of the start are numbers: applied to the step, they cost no pass over the parameters.
+        start = (1 - slow**self.taken) ** 0.5
+        spread = self.second.sqrt().add_(self.eps * start)
+        self.parameter.sub_(torch.div(self.first, spread, out=spread).mul_(rate * (start / (1 - fast**self.taken))))

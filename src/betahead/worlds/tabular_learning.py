@@ -1,8 +1,9 @@
 """How β is set while tabular policies are trained: held, or learned per prompt, per topic or for the whole world."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -18,22 +19,83 @@ LearnedPer = Literal["prompt", "topic", "world"]
 """What has a log β of its own."""
 
 PerPair = Float[Tensor, "seeds configs pairs"]
+PerPrompt = Float[Tensor, "seeds configs prompts"]
+PerConfig = float | Float[Tensor, " configs"]
+"""A setting that all configurations share, or one for each."""
+
+_Settings = TypeVar("_Settings")
+
+
+class BetaCourse(ABC):
+    """How β is set in the course of one training of a stack of runs.
+
+    Two numbers are kept apart: `log_beta`, the log β that a prompt has by now, and `level`, log β₀ of its
+    configuration.
+    """
+
+    per: LearnedPer | None = None
+    """What has a log β of its own; None where nothing is learned."""
+    learning_rate: PerConfig = 0.0
+    """Of log β."""
+
+    def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
+        """log β within its bounds."""
+        return log_beta
+
+    def acting(self, log_beta: PerPrompt) -> PerPrompt:
+        """The log β that the policy is trained with: that of the rule itself, unless this is a control."""
+        return log_beta
+
+    @abstractmethod
+    def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
+        """β, weight and penalty of the pairs of a step; the margin (nats) is detached."""
+
+
+class BetaLearning(ABC):
+    """A way of setting β: settings from which every training begins a course of its own."""
+
+    @abstractmethod
+    def begin(self, world: TabularWorld, configs: int) -> BetaCourse:
+        """A course that remembers nothing yet."""
+
+    @abstractmethod
+    def configs(self, chosen: slice) -> Self:
+        """The same for some of the configurations."""
+
+
+class PromptBeta(BetaLearning, BetaCourse):
+    """A β of the prompt that needs no memory, so that it is its own course."""
+
+    def begin(self, world: TabularWorld, configs: int) -> BetaCourse:
+        """Itself."""
+        return self
+
+    def configs(self, chosen: slice) -> Self:
+        """The same for some of the configurations."""
+        return some_configs(self, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldBeta:
-    """β stays where it starts: −log σ(β·h)."""
+class HeldBeta(PromptBeta):
+    """β stays where it starts: −log σ(β·h).
 
-    def shaping(self, log_beta: PerPair, start: PerPair) -> Shaping:
-        """β as it is, weight 1, no penalty."""
+    Args:
+        push: with `beta` the first push on a pair is proportional to β(x), so that β also acts as a weight; with `even`
+            the loss is weighted by β₀/β(x), so that β(x) only sets where a pair stops.
+    """
+
+    push: Literal["beta", "even"] = "beta"
+
+    def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
+        """β as it is, no penalty."""
         beta = log_beta.exp().flatten()
-        return Shaping(
-            beta=beta, target=torch.zeros_like(beta), weight=torch.ones_like(beta), penalty=torch.zeros_like(beta)
-        )
+        weight = torch.ones_like(beta) if self.push == "beta" else (level - log_beta).exp().flatten()
+        zeros = torch.zeros_like(beta)
+        return Shaping(beta=beta, target=zeros, weight=weight, penalty=zeros)
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointBeta:
+class JointBeta(PromptBeta):
     """β descends −log σ(β·h) + λ·(mean log β/β₀)² together with the policy, within [β₀/widest, β₀·widest].
 
     Args:
@@ -43,10 +105,10 @@ class JointBeta:
         per: what has a log β of its own.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: PerConfig = 0.01
     prior_weight: float = 0.1
     widest: float = 10.0
-    per: LearnedPer = "prompt"
+    per: LearnedPer | None = "prompt"
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
@@ -54,31 +116,31 @@ class JointBeta:
         Raises:
             ConfigError: names the field and the value.
         """
-        _above_zero("learning_rate", self.learning_rate)
+        above_zero("learning_rate", self.learning_rate)
         if not self.prior_weight >= 0:
             raise ConfigError(f"`prior_weight` must be at least 0, but is {self.prior_weight} instead.")
         if not self.widest > 1:
             raise ConfigError(f"`widest` must be above 1, but is {self.widest} instead.")
 
-    def held(self, log_beta: Tensor, start: Tensor) -> Tensor:
+    def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
         """log β within its bounds."""
         limit = math.log(self.widest)
-        return start + inward_clamp(log_beta - start, -limit, limit)
+        return level + inward_clamp(log_beta - level, -limit, limit)
 
-    def shaping(self, log_beta: PerPair, start: PerPair) -> Shaping:
+    def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
         """β with the prior as penalty."""
-        level = (log_beta - start).mean(-1, keepdim=True)
+        moved = (log_beta - level).mean(-1, keepdim=True)
         beta = log_beta.exp().flatten()
         return Shaping(
             beta=beta,
             target=torch.zeros_like(beta),
             weight=torch.ones_like(beta),
-            penalty=(self.prior_weight * level.square()).expand_as(log_beta).flatten(),
+            penalty=(self.prior_weight * moved.square()).expand_as(log_beta).flatten(),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerspectiveBeta:
+class PerspectiveBeta(PromptBeta):
     """β descends F = τ·(−log σ(β·h)) + R(τ) with τ = β₀/β, together with the policy; β₀ is where β starts.
 
     Args:
@@ -89,11 +151,11 @@ class PerspectiveBeta:
         per: what has a log β of its own.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: PerConfig = 0.01
     regulariser: Regulariser = "quadratic"
-    rho: float = 0.1
+    rho: PerConfig = 0.1
     bounds: tuple[float, float] = (1e-3, 30.0)
-    per: LearnedPer = "prompt"
+    per: LearnedPer | None = "prompt"
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
@@ -101,26 +163,26 @@ class PerspectiveBeta:
         Raises:
             ConfigError: names the field and the value.
         """
-        _above_zero("learning_rate", self.learning_rate)
-        _above_zero("rho", self.rho)
-        if self.regulariser == "linear" and self.rho >= math.log(2):
+        above_zero("learning_rate", self.learning_rate)
+        above_zero("rho", self.rho)
+        if self.regulariser == "linear" and float(torch.as_tensor(self.rho, dtype=torch.float64).max()) >= math.log(2):
             raise ConfigError(f"`rho` must be below log 2 with the linear regulariser, but is {self.rho} instead.")
         if not 0 < self.bounds[0] < self.bounds[1]:
             raise ConfigError(f"`bounds` must be two rising numbers above 0, but are {self.bounds} instead.")
 
-    def held(self, log_beta: Tensor, start: Tensor) -> Tensor:
+    def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
         """log β within its bounds."""
         return inward_clamp(log_beta, math.log(self.bounds[0]), math.log(self.bounds[1]))
 
-    def shaping(self, log_beta: PerPair, start: PerPair) -> Shaping:
+    def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
         """β with weight τ, attached, and penalty R(τ)."""
         beta = log_beta.exp().flatten()
-        tau = (start - log_beta).exp().flatten()
-        penalty = REGULARISERS[self.regulariser](tau, self.rho)
+        tau = (level - log_beta).exp().flatten()
+        rho = self.rho
+        if isinstance(rho, Tensor):
+            rho = rho[:, None].expand_as(log_beta).flatten()
+        penalty = REGULARISERS[self.regulariser](tau, rho)
         return Shaping(beta=beta, target=torch.zeros_like(beta), weight=tau, penalty=penalty)
-
-
-BetaLearning = HeldBeta | JointBeta | PerspectiveBeta
 
 
 def groups_of(world: TabularWorld, per: LearnedPer) -> Int[Tensor, " prompts"]:
@@ -131,6 +193,19 @@ def groups_of(world: TabularWorld, per: LearnedPer) -> Int[Tensor, " prompts"]:
     return world.topic[:prompts] if per == "topic" else torch.zeros(prompts, dtype=torch.long)
 
 
-def _above_zero(field: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise ConfigError(f"`{field}` must be above 0, but is {value} instead.")
+def some_configs(settings: _Settings, chosen: slice) -> _Settings:
+    """A dataclass of settings with those that are one for each configuration cut to some of them."""
+    own = {name: value[chosen] for name, value in vars(settings).items() if isinstance(value, Tensor)}
+    return cast("_Settings", replace(cast("Any", settings), **own))
+
+
+def above_zero(field: str, value: PerConfig) -> None:
+    """Refuse a setting that is not positive and finite for every configuration.
+
+    Raises:
+        ConfigError: names the field and the value.
+    """
+    given = torch.as_tensor(value, dtype=torch.float64)
+    if not bool(((given > 0) & given.isfinite()).all()):
+        shown = given.tolist() if isinstance(value, Tensor) else value
+        raise ConfigError(f"`{field}` must be above 0, but is {shown} instead.")

@@ -99,6 +99,16 @@ def expected_pairs(world: TabularWorld) -> TabularPairs:
     )
 
 
+def clean_labels(pairs: TabularPairs) -> TabularPairs:
+    """The same pairs with every flip undone; honest disagreement stays."""
+    return replace(
+        pairs,
+        chosen=torch.where(pairs.flipped, pairs.rejected, pairs.chosen),
+        rejected=torch.where(pairs.flipped, pairs.chosen, pairs.rejected),
+        flipped=torch.zeros_like(pairs.flipped),
+    )
+
+
 def shuffled_labels(world: TabularWorld, pairs: TabularPairs) -> TabularPairs:
     """The same pairs with every label drawn by a fair coin, so that they say nothing about gold."""
     coins = [np.random.default_rng([seed, SHUFFLE_STREAM]).random(pairs.chosen.shape[1]) < 0.5 for seed in world.seeds]

@@ -1,7 +1,7 @@
 """What is trained in a tabular world, how, and what comes out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -59,20 +59,27 @@ class Training:
         return sorted({0, *(max(1, round(share * self.steps)) for share in self.checkpoints)})
 
 
+COMPARED = Training(batch_pairs=64)
+"""How policies are trained where methods are compared, oracles included."""
+
+
 @dataclass(frozen=True, eq=False)
 class Runs:
     """The configurations to train in every seed's world.
 
     Args:
-        log_beta: where log β of every train prompt starts; the axes of seeds and prompts may be 1.
+        log_beta: where log β of every train prompt starts, which rules take as their log β₀; the axes of seeds and
+            prompts may be 1.
         learning_rate: of the policy.
         weight: how much a prompt's pairs count, e.g. 0 for pairs that are dropped; axes of 1 as in `log_beta`. Weights
             are scaled so that a seed's pairs count as much as before.
+        lean: what is added to log β of a prompt, beyond log β₀; axes of 1 as in `log_beta`.
     """
 
     log_beta: Float[Tensor, "seeds configs prompts"]
     learning_rate: Float[Tensor, " configs"]
     weight: Float[Tensor, "seeds configs prompts"] | None = None
+    lean: Float[Tensor, "seeds configs prompts"] | None = None
 
     @classmethod
     def with_beta(cls, beta: Sequence[float], learning_rate: Sequence[float]) -> "Runs":
@@ -91,8 +98,8 @@ class Runs:
 
     def configs(self, chosen: slice) -> "Runs":
         """Some of the configurations."""
-        weight = None if self.weight is None else self.weight[:, chosen]
-        return replace(self, log_beta=self.log_beta[:, chosen], learning_rate=self.learning_rate[chosen], weight=weight)
+        weight, lean = (None if given is None else given[:, chosen] for given in (self.weight, self.lean))
+        return Runs(self.log_beta[:, chosen], self.learning_rate[chosen], weight, lean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +107,20 @@ class Trained:
     """What came out: scores along the way, and the policies and β at the end.
 
     Args:
-        scores: mean over the prompts of each split, by split in the order of `SCORED`; the first checkpoint is the
-            reference itself.
+        scores: mean over the prompts of each split, in the order of `splits`; the first checkpoint is the reference
+            itself.
         shared: θ at the end.
         table: each train prompt's own logits at the end, before they are scaled by the world's `private`.
-        log_beta: log β of the train prompts at the end.
+        log_beta: log β of the train prompts at the end, as the policy sees it.
+        by_prompt: scores of every prompt of a split, checkpoints before prompts, where they were asked for.
     """
 
     scores: Scores
     shared: Float[Tensor, "seeds configs features"]
     table: Float[Tensor, "seeds configs prompts answers"]
     log_beta: Float[Tensor, "seeds configs prompts"]
+    splits: tuple[Split, ...] = SCORED
+    by_prompt: Scores | None = None
 
     @property
     def diverged(self) -> Bool[Tensor, "seeds configs"]:
@@ -119,5 +129,5 @@ class Trained:
 
     def on(self, split: Split) -> Scores:
         """Scores on one split, shaped (seeds, configs, checkpoints)."""
-        at = SCORED.index(split)
+        at = self.splits.index(split)
         return Scores(reward=self.scores.reward[at], kl=self.scores.kl[at], win_rate=self.scores.win_rate[at])

@@ -5,8 +5,9 @@ h = (φ(x, y_w) − φ(x, y_l))·θ + private·(table[x, y_w] − table[x, y_l])
 cancels. The loss is the package's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,25 +32,33 @@ def train(
     runs: Runs,
     training: Training | None = None,
     learning: BetaLearning | None = None,
+    *,
+    splits: Sequence[Split] = SCORED,
+    by_prompt: bool = False,
 ) -> Trained:
-    """Train every configuration in the world of every seed; each run is the same as if it were trained alone."""
+    """Train every configuration in the world of every seed; each run is the same as if it were trained alone.
+
+    Args:
+        splits: the prompts that policies are scored on.
+        by_prompt: keep the scores of every prompt of the first of them.
+    """
     training, learning = training or Training(), learning or HeldBeta()
     largest = max(pairs.prompt.numel(), world.gold.numel(), 1)
     size = max(1, _AT_ONCE // largest)
-    configs = runs.learning_rate.shape[0]
-    parts = [
-        _train(world, pairs, runs.configs(slice(first, first + size)), training, learning)
-        for first in range(0, configs, size)
-    ]
+    parts: list[Trained] = []
+    for first in range(0, runs.learning_rate.shape[0], size):
+        some = slice(first, first + size)
+        parts.append(
+            _train(world, pairs, runs.configs(some), training, learning.configs(some), tuple(splits), by_prompt)
+        )
+    each = [part.by_prompt for part in parts if part.by_prompt is not None]
     return Trained(
-        scores=Scores(
-            reward=torch.cat([part.scores.reward for part in parts], dim=2),
-            kl=torch.cat([part.scores.kl for part in parts], dim=2),
-            win_rate=torch.cat([part.scores.win_rate for part in parts], dim=2),
-        ),
+        scores=_of_parts([part.scores for part in parts], partial(torch.cat, dim=2)),
         shared=torch.cat([part.shared for part in parts], dim=1),
         table=torch.cat([part.table for part in parts], dim=1),
         log_beta=torch.cat([part.log_beta for part in parts], dim=1),
+        splits=tuple(splits),
+        by_prompt=_of_parts(each, partial(torch.cat, dim=1)) if each else None,
     )
 
 
@@ -66,27 +75,29 @@ def policy_logps(
     return torch.log_softmax(world.ref_logps[:, None, here] + logits, dim=-1)
 
 
-def _train(world: TabularWorld, pairs: TabularPairs, runs: Runs, training: Training, learning: BetaLearning) -> Trained:
+def _train(
+    world: TabularWorld,
+    pairs: TabularPairs,
+    runs: Runs,
+    training: Training,
+    learning: BetaLearning,
+    splits: tuple[Split, ...],
+    by_prompt: bool,
+) -> Trained:
     seeds, configs = len(world.seeds), runs.learning_rate.shape[0]
     prompts, answers = world.settings.train_prompts, world.settings.answers
     rate = runs.learning_rate[None, :, None]
     shared = torch.zeros(seeds, configs, world.features.shape[-1], dtype=torch.float64)
     table = torch.zeros(seeds, configs, prompts * answers if world.private > 0 else 0, dtype=torch.float64)
     movers: list[Descent] = [_descent(training, part, rate) for part in (shared, table)]
-    start = runs.log_beta.expand(seeds, configs, prompts)
-    offset = torch.zeros(seeds, configs, 0, dtype=torch.float64)
-    group = torch.zeros(prompts, dtype=torch.long)
-    if not isinstance(learning, HeldBeta):
-        group = groups_of(world, learning.per)
-        offset = torch.zeros(seeds, configs, int(group.max()) + 1, dtype=torch.float64)
-        movers.append(_descent(replace(training, weight_decay=0.0), offset, learning.learning_rate))
+    beta = _Beta(world, runs, learning, training)
     weight = _pair_weights(pairs, runs, prompts)
 
     scored: list[list[Scores]] = []
     batches = _batches(world, pairs, training)
     for step in range(training.steps + 1):
         if step in training.scored_steps:
-            scored.append([_scores(world, shared, table, split) for split in SCORED])
+            scored.append([_scores(world, shared, table, split) for split in splits])
         if step == training.steps:
             break
         at = next(batches)
@@ -99,42 +110,69 @@ def _train(world: TabularWorld, pairs: TabularPairs, runs: Runs, training: Train
         lost = (prompt * answers + rejected)[:, None].expand(-1, configs, -1)
         if world.private > 0:
             margin = margin + world.private * (table.gather(2, won) - table.gather(2, lost))
-        where = prompt[:, None].expand(-1, configs, -1)
-        push, pull = _gradients(margin, start.gather(2, where), offset, group[where], now, learning)
+        share = 1.0 - step / training.steps if training.schedule == "linear" else 1.0
+        push = beta.push(margin, prompt[:, None].expand(-1, configs, -1), now, share)
         gradients = [push @ difference, torch.zeros_like(table)]
         if world.private > 0:
             gradients[1].scatter_add_(2, won, world.private * push).scatter_add_(2, lost, -world.private * push)
-        share = 1.0 - step / training.steps if training.schedule == "linear" else 1.0
-        for mover, gradient in zip(movers, [*gradients, pull], strict=False):
+        for mover, gradient in zip(movers, gradients, strict=True):
             mover.step(gradient, share)
 
-    log_beta = start if isinstance(learning, HeldBeta) else learning.held(start + offset[..., group], start)
     unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
     return Trained(
-        scores=_stacked(scored),
+        scores=_stacked([[mean_scores(scores) for scores in by_split] for by_split in scored]),
         shared=shared,
         table=table.unflatten(-1, (prompts, answers)) if world.private > 0 else unused,
-        log_beta=log_beta,
+        log_beta=beta.acting,
+        splits=splits,
+        by_prompt=_each_prompt([by_split[0] for by_split in scored]) if by_prompt else None,
     )
 
 
-def _gradients(
-    margin: Tensor, start: Tensor, offset: Tensor, group: Tensor, weight: Tensor, learning: BetaLearning
-) -> tuple[Tensor, Tensor]:
-    """Derivatives of the summed loss by the margins and by the offsets of log β (none where β is held)."""
-    margin = margin.detach().requires_grad_()
-    seeds, configs, pairs = margin.shape
-    if isinstance(learning, HeldBeta):
-        log_beta = start
-    else:
-        offset = offset.detach().requires_grad_()
-        log_beta = learning.held(start + offset.gather(2, group), start)
-    losses = preference_loss(margin.flatten(), learning.shaping(log_beta, start)).view(seeds, configs, pairs)
-    total = (weight * losses).sum()
-    if isinstance(learning, HeldBeta):
-        return torch.autograd.grad(total, margin)[0], offset
-    by_margin, by_offset = torch.autograd.grad(total, (margin, offset))
-    return by_margin, by_offset
+class _Beta:
+    """β of a stack of runs: where it starts, what is learned of it, and what it does to the policy's gradient."""
+
+    def __init__(self, world: TabularWorld, runs: Runs, learning: BetaLearning, training: Training) -> None:
+        shape = (len(world.seeds), runs.learning_rate.shape[0], world.settings.train_prompts)
+        self.level = runs.log_beta.expand(shape)
+        self.start = self.level if runs.lean is None else self.level + runs.lean
+        self.course = learning.begin(world, shape[1])
+        self.mover: Descent | None = None
+        if self.course.per is not None:
+            self.group = groups_of(world, self.course.per)
+            self.offset = torch.zeros(*shape[:2], int(self.group.max()) + 1, dtype=torch.float64)
+            rate = self.course.learning_rate
+            rate = rate[None, :, None] if isinstance(rate, Tensor) else rate
+            self.mover = _descent(replace(training, weight_decay=0.0), self.offset, rate)
+
+    @property
+    def acting(self) -> Float[Tensor, "seeds configs prompts"]:
+        """log β of every prompt as the policy sees it."""
+        return self.course.acting(self._log_beta(None if self.mover is None else self.offset))
+
+    def push(self, margin: Tensor, where: Tensor, weight: Tensor, share: float) -> Float[Tensor, "seeds configs pairs"]:
+        """The derivative of the loss by the margins; what is learned of β takes its own step along the way."""
+        margin, still = margin.detach().requires_grad_(), margin.detach()
+        offset = None if self.mover is None else self.offset.detach().requires_grad_()
+        log_beta = self._log_beta(offset)
+        acting = self.course.acting(log_beta)
+        total = (weight * self._losses(margin, still, acting, where)).sum()
+        if self.mover is None or offset is None:
+            return torch.autograd.grad(total, margin)[0]
+        if acting is not log_beta:
+            # The rule that is controlled for learns from its own β, and the policy does not feel it.
+            total = total + (weight * self._losses(still, still, log_beta, where)).sum()
+        by_margin, by_offset = torch.autograd.grad(total, (margin, offset))
+        self.mover.step(by_offset, share)
+        return by_margin
+
+    def _log_beta(self, offset: Tensor | None) -> Tensor:
+        moved = self.start if offset is None else self.start + offset[..., self.group]
+        return self.course.held(moved, self.level)
+
+    def _losses(self, margin: Tensor, still: Tensor, log_beta: Tensor, where: Tensor) -> Tensor:
+        shaping = self.course.shaping(log_beta.gather(2, where), self.level.gather(2, where), still)
+        return preference_loss(margin.flatten(), shaping).view(margin.shape)
 
 
 def _pair_weights(pairs: TabularPairs, runs: Runs, prompts: int) -> Float[Tensor, "seeds configs pairs"]:
@@ -172,13 +210,23 @@ def _descent(training: Training, parameter: Tensor, learning_rate: Tensor | floa
 def _scores(world: TabularWorld, shared: Tensor, table: Tensor, split: Split) -> Scores:
     prompts, answers = world.settings.train_prompts, world.settings.answers
     own = table.unflatten(-1, (prompts, answers)) if world.private > 0 else table
-    return mean_scores(exact_scores(world, policy_logps(world, shared, own, split), split))
+    return exact_scores(world, policy_logps(world, shared, own, split), split)
+
+
+def _each_prompt(checkpoints: list[Scores]) -> Scores:
+    """Scores with the checkpoints before the prompts."""
+    return _of_parts(checkpoints, partial(torch.stack, dim=2))
 
 
 def _stacked(scored: list[list[Scores]]) -> Scores:
     """Scores with the splits first and the checkpoints last."""
+    checkpoints = [_of_parts(by_split, torch.stack) for by_split in scored]
+    return _of_parts(checkpoints, partial(torch.stack, dim=-1))
+
+
+def _of_parts(scores: list[Scores], joined: Callable[[list[Tensor]], Tensor]) -> Scores:
     return Scores(
-        reward=torch.stack([torch.stack([scores.reward for scores in by_split]) for by_split in scored], dim=-1),
-        kl=torch.stack([torch.stack([scores.kl for scores in by_split]) for by_split in scored], dim=-1),
-        win_rate=torch.stack([torch.stack([scores.win_rate for scores in by_split]) for by_split in scored], dim=-1),
+        reward=joined([one.reward for one in scores]),
+        kl=joined([one.kl for one in scores]),
+        win_rate=joined([one.win_rate for one in scores]),
     )

@@ -235,7 +235,8 @@ def _measured(
     runs = Runs(
         log_beta=per_topic[None, :, topic], learning_rate=rate.repeat(allocations), weight=weight[None, :, topic]
     )
-    scores = train(world, sampled_pairs(world), runs, search.training).on(search.split or world.settings.scored_split)
+    split = search.split or world.settings.scored_split
+    scores = train(world, sampled_pairs(world), runs, search.training, splits=[split]).on(split)
     metric = scores.reward if search.metric == "reward" else scores.win_rate
     at_kl = reward_at_kl(metric, scores.kl, targets)
     if further > 1.0:

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tiny
@@ -50,12 +51,63 @@ def test_the_prior_on_each_pair_is_the_squared_log_ratio_of_its_beta(seed: int, 
     assert shaping.penalty.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
-@given(st.integers(0, 50), st.floats(0, 5))
-def test_the_prior_on_the_level_is_one_number_from_the_mean_of_log_beta(seed: int, weight: float) -> None:
+def log_ratios(beta: torch.Tensor) -> torch.Tensor:
+    return (beta.detach() / 0.1).log()
+
+
+@given(st.integers(0, 50), st.floats(0.01, 5))
+def test_the_prior_on_the_level_is_the_tangent_of_the_square_at_the_last_steps_mean(seed: int, weight: float) -> None:
     rule = tiny.built(prior_on="level", prior_weight=weight, scatter=0.4, seed=seed)
-    shaping = rule(tiny.features(5, seed), torch.zeros(5))
-    level = sum(math.log(beta / 0.1) for beta in shaping.beta.tolist()) / 5
-    assert shaping.penalty.tolist() == pytest.approx([weight * level**2] * 5, rel=1e-4, abs=1e-6)
+    first = rule(tiny.features(5, seed), torch.zeros(5))
+    assert torch.equal(first.penalty, torch.zeros(5))  # no step has been taken
+    rule.step_taken(lambda t: t)
+    level = log_ratios(first.beta).mean()
+    again = rule(tiny.features(5, seed), torch.zeros(5))
+    torch.testing.assert_close(again.penalty, weight * (2 * level * log_ratios(again.beta) - level**2))
+    # On the same pairs the mean is the square itself, and its slope is the square's.
+    torch.testing.assert_close(again.penalty.mean(), weight * level**2)
+    (slope,) = torch.autograd.grad(again.penalty.mean(), rule.head.log_level)
+    torch.testing.assert_close(slope, 2 * weight * level)
+
+
+def test_a_step_has_one_level_however_its_pairs_are_cut_and_wherever_they_are() -> None:
+    whole, cut = (tiny.built(prior_on="level", scatter=0.4) for _ in range(2))
+    features = [tiny.features(pairs, seed) for pairs, seed in ((1, 0), (5, 1), (2, 2))]
+    betas = torch.cat([cut(f, torch.zeros(f.pairs)).beta for f in features])
+    cut.step_taken(lambda t: t)
+    torch.testing.assert_close(cut.level, log_ratios(betas).mean())
+    for f in features[:2]:
+        whole(f, torch.zeros(f.pairs))
+    elsewhere = torch.stack([log_ratios(betas[6:]).sum(), torch.tensor(2.0)])
+    whole.step_taken(lambda t: t + elsewhere)
+    torch.testing.assert_close(whole.level, cut.level)
+
+
+def test_only_pairs_that_are_learned_from_count_for_the_level() -> None:
+    rule = tiny.built(prior_on="level", scatter=0.4)
+    with torch.no_grad():
+        rule(tiny.features(3), torch.zeros(3))
+    rule.eval()(tiny.features(3), torch.zeros(3))
+    rule.step_taken(lambda t: t)
+    assert rule.level.item() == 0.0
+    rule.train()(tiny.features(3), torch.zeros(3))
+    rule.step_taken(lambda t: t)
+    level = rule.level.item()
+    assert level != 0.0
+    rule.step_taken(lambda t: t)  # no pairs, no news
+    assert rule.level.item() == level
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"prior_on": "each"}, {"prior_weight": 0.0}, {"learning": "perspective"}, {"learning": "none"}],
+    ids=str,
+)
+def test_a_rule_without_a_prior_on_the_level_keeps_none(settings: dict[str, Any]) -> None:
+    rule = tiny.built(**settings)
+    rule(tiny.features(3), torch.zeros(3))
+    rule.step_taken(lambda t: t)
+    assert "level" not in rule.state_dict()
 
 
 @pytest.mark.parametrize(("regulariser", "rho"), [("quadratic", 0.1), ("quadratic", 2.0), ("linear", 0.3)])

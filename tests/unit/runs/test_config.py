@@ -35,6 +35,11 @@ MISTAKES = {
     "seed=-1": "command line: `seed` must be at least 0, but is -1 instead.",
     "seed=4294967296": "command line: `seed` must be less than 4294967296, but is 4294967296 instead.",
     "seed.x=1": "command line: `seed` must be an integer, but is {'x': 1} instead.",
+    "reference.cache=liv": (
+        "command line: `reference.cache` must be auto, live or the path of a folder such as ./liv, but is 'liv' "
+        "instead."
+    ),
+    "reference.cache=false": "command line: `reference.cache` must be text, but is False instead.",
     "output=": "command line: `output` must be text, but is None instead.",
     "output=''": "command line: `output` must be text that is not empty, but is '' instead.",
     "model=3": "command line: `model` must be a section of keys, but is 3 instead.",
@@ -61,7 +66,9 @@ MISTAKES = {
         "command line: `loss.label_smoothing` must be 0 with `loss.kind` ipo, but is 0.1 instead; "
         "use sigmoid or robust to smooth labels."
     ),
-    "forward.kind=shared": "command line: `forward.kind` must be one of separate, but is 'shared' instead.",
+    "forward.kind=padded": (
+        "command line: `forward.kind` must be one of auto, shared, separate, but is 'padded' instead."
+    ),
     "beta.kind=learned beta.initial_beta=-1": (
         "command line: `beta.initial_beta` must be a positive number, but is -1.0 instead."
     ),

@@ -6,7 +6,8 @@ import pytest
 from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
-from betahead.runs.train_fields import DEFAULTS, ELSEWHERE, checked_train_fields
+from betahead.runs.train_fields import DEFAULTS, ELSEWHERE, OURS, checked_train_fields
+from betahead.train.arguments import DPOConfig
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
 
@@ -63,9 +64,55 @@ def test_a_name_that_is_owned_elsewhere_says_where(name):
             "`save_strategy` must be a name that transformers knows, but is 'qqq' instead; "
             "choose one of no, steps, epoch, best.",
         ),
+        ({"max_batch_tokens": 0}, "`max_batch_tokens` must be at least 1, but is 0 instead."),
+        ({"max_batch_tokens": -1}, "`max_batch_tokens` must be at least 1, but is -1 instead."),
+        ({"max_batch_tokens": "4k"}, "`max_batch_tokens` must be an integer or null, but is '4k' instead."),
+        ({"calibration_prompts": 0}, "`calibration_prompts` must be at least 1, but is 0 instead."),
+        ({"calibration_prompts": None}, "`calibration_prompts` must be an integer, but is None instead."),
+        ({"disable_dropout": "no"}, "`disable_dropout` must be true or false, but is 'no' instead."),
+        ({"head_max_grad_norm": 0}, "`head_max_grad_norm` must be above 0, but is 0 instead."),
+        ({"head_max_grad_norm": "x"}, "`head_max_grad_norm` must be a finite number, but is 'x' instead."),
+        (
+            {"train_sampling_strategy": "batch_rebalance"},
+            "`train_sampling_strategy` must be one of random, sequential, group_by_length, but is 'batch_rebalance' "
+            "instead.",
+        ),
+        (
+            {"max_batch_token": 5},
+            "`max_batch_token` must be a field of transformers.TrainingArguments, but is none; "
+            "did you mean `max_batch_tokens`?",
+        ),
     ],
 )
 def test_a_wrong_name_or_value_is_one_sentence(given, message):
     with pytest.raises(ConfigError) as caught:
         checked_train_fields(given)
     assert str(caught.value) == message
+
+
+def test_the_fields_of_our_own_that_no_other_section_holds_reach_the_training_arguments(tmp_path):
+    given = {
+        "calibration_prompts": 7,
+        "disable_dropout": False,
+        "head_max_grad_norm": 0.5,
+        "max_batch_tokens": 4096,
+        "train_sampling_strategy": "group_by_length",
+    }
+    checked = checked_train_fields(given)
+    args = DPOConfig(output_dir=str(tmp_path), use_cpu=True, **checked)
+    assert {name: getattr(args, name) for name in given} == given
+    assert set(OURS) == given.keys() - {"train_sampling_strategy"}
+
+
+def test_no_field_of_ours_is_forgotten():
+    added = {field.name for field in dataclasses.fields(DPOConfig)} - FIELDS.keys()
+    elsewhere = {
+        "dataset_num_proc",
+        "layout",
+        "max_dropped",
+        "model_init_kwargs",
+        "precompute_ref_batch_size",
+        "prompt_template",
+        "trust_remote_code",
+    }
+    assert added == set(OURS) | (added & ELSEWHERE.keys()) | elsewhere

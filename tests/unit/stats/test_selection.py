@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from betahead.stats.bootstrap import Interval
-from betahead.stats.selection import Pool, best_of_n, best_of_n_gap, best_of_n_interval
+from betahead.stats.selection import Pool, best_of_n, best_of_n_gap, best_of_n_interval, mean_best_of_n_interval
 
 # Few distinct values of dev, so that ties are common.
 POOLS = st.lists(st.tuples(st.integers(0, 3), st.floats(-10, 10)), min_size=1, max_size=6).map(
@@ -186,3 +186,14 @@ def test_a_trial_without_a_value_is_refused() -> None:
     for dev, test in (([np.nan, 0.0], [0.0, 0.0]), ([0.0, 0.0], [0.0, -np.inf])):
         with pytest.raises(AssertionError):
             Pool(dev=np.array(dev), test=np.array(test))
+
+
+def test_the_mean_over_several_measures_resamples_the_same_trials_for_all() -> None:
+    values = np.random.default_rng(5).normal(size=(3, 16))
+    pools = [Pool(dev=row, test=row) for row in values]
+    its = mean_best_of_n_interval(pools, 4, seed=0)
+    assert its.estimate == pytest.approx(np.mean([best_of_n(pool, 4) for pool in pools]))
+    # A measure twice is that measure; one and its negative test cancel in every replicate.
+    assert mean_best_of_n_interval([pools[0], pools[0]], 4, seed=0) == best_of_n_interval(pools[0], 4, seed=0)
+    mirrored = mean_best_of_n_interval([pools[0], Pool(dev=values[0], test=-values[0])], 4, seed=0)
+    assert width(mirrored) == pytest.approx(0.0, abs=1e-12)

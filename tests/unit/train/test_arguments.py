@@ -20,6 +20,37 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"max_length": 1}, "`max_length` must be a whole number of at least 2 or None, but is 1 instead."),
     ({"head_max_grad_norm": 0.0}, "`head_max_grad_norm` must be a positive number, but is 0.0 instead."),
     ({"calibration_prompts": 0}, "`calibration_prompts` must be a whole number of at least 1, but is 0 instead."),
+    ({"max_batch_tokens": 0}, "`max_batch_tokens` must be a whole number of at least 1 or None, but is 0 instead."),
+    ({"max_batch_tokens": -5}, "`max_batch_tokens` must be a whole number of at least 1 or None, but is -5 instead."),
+    (
+        {"max_batch_tokens": "4k"},
+        "`max_batch_tokens` must be a whole number of at least 1 or None, but is '4k' instead.",
+    ),
+    (
+        {"max_batch_tokens": 4096, "fsdp": "full_shard"},
+        "`max_batch_tokens` must be None with FSDP or DeepSpeed, but is 4096 instead; their ranks must run the same "
+        "number of passes, so choose a smaller `per_device_train_batch_size`.",
+    ),
+    (
+        {"train_sampling_strategy": "batch_rebalance"},
+        "`train_sampling_strategy` must be one of random, sequential, group_by_length, but is 'batch_rebalance' "
+        "instead.",
+    ),
+    (
+        {"length_column_name": "tokens"},
+        "`length_column_name` must be left out with preference pairs, but is 'tokens' instead; lengths are counted from the "
+        "tokens.",
+    ),
+    (
+        {"reference_cache": "live"},
+        "`reference_cache` must be `auto`, a folder or None, but is 'live' instead; a reference is scored at every "
+        "step with precompute_ref_log_probs=False.",
+    ),
+    (
+        {"reference_cache": True},
+        "`reference_cache` must be `auto`, a folder or None, but is True instead; a reference is scored at every step "
+        "with precompute_ref_log_probs=False.",
+    ),
     (
         {"remove_unused_columns": True},
         "`remove_unused_columns` must be False, because the collator reads its columns by name.",
@@ -40,8 +71,17 @@ def test_a_list_of_one_loss_is_that_loss_as_in_trl(tmp_path: Path) -> None:
 
 
 def test_every_field_that_is_not_of_transformers_or_ours_is_trls() -> None:
-    ours = {"layout", "prompt_template", "max_dropped", "head_max_grad_norm", "calibration_prompts"}
-    ours |= {"forward", "forward_attention"}
+    ours = {
+        "layout",
+        "prompt_template",
+        "max_dropped",
+        "head_max_grad_norm",
+        "calibration_prompts",
+        "max_batch_tokens",
+        "reference_cache",
+        "forward",
+        "forward_attention",
+    }
     transformers_own = set(DPOConfig.__mro__[1].__dataclass_fields__)
     added = set(DPOConfig.__dataclass_fields__) - transformers_own
     assert ours <= added
@@ -66,3 +106,24 @@ def test_the_defaults_stay_off_the_network_and_show_broken_losses() -> None:
     assert args.precompute_ref_log_probs is True
     assert args.trust_remote_code is False
     assert args.beta is None
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_a_launcher_that_shards_is_noticed_before_it_waits_for_ever(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(
+        ConfigError, match=r"^`max_batch_tokens` must be None with FSDP or DeepSpeed, but is 64 instead;"
+    ):
+        tiny.arguments(tmp_path, max_batch_tokens=64)
+
+
+def test_batches_go_to_the_device_without_waiting_unless_said_otherwise(tmp_path: Path) -> None:
+    def non_blocking(**settings: Any) -> Any:
+        args: Any = tiny.arguments(tmp_path, **settings)
+        return args.accelerator_config.non_blocking
+
+    assert non_blocking(dataloader_pin_memory=True) is True
+    assert non_blocking(dataloader_pin_memory=False) is False
+    assert non_blocking(dataloader_pin_memory=True, accelerator_config={"non_blocking": False}) is False

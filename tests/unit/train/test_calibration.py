@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.data.collate import PairCollator
+from betahead.data.passes import PassCollator
 from betahead.errors import DataError
 from betahead.train.calibration import Calibration, calibrate, sample_of_prompts
 
@@ -32,12 +33,15 @@ def test_the_sample_is_of_distinct_prompts_and_does_not_depend_on_the_order_of_r
     assert [backwards[row] for row in sample_of_prompts(dataset(backwards), limit, seed)] == found
 
 
-def run(rule: LearnedBeta | FixedBeta, rows: list[dict[str, object]], limit: int = 512) -> Calibration | None:
+def run(
+    rule: LearnedBeta | FixedBeta, rows: list[dict[str, object]], limit: int = 512, budget: int | None = None
+) -> Calibration | None:
+    collate = PairCollator(pad_token_id=0)
     return calibrate(
         tiny.qwen2(),
         rule,
         Dataset.from_list(rows),
-        PairCollator(pad_token_id=0),
+        PassCollator(collate=collate, budget=budget, pass_tokens=collate.pass_tokens),
         limit=limit,
         seed=0,
         batch_size=3,
@@ -67,6 +71,14 @@ def test_the_scale_is_the_geometric_mean_over_the_prompts() -> None:
     assert found.scale == pytest.approx(wanted, rel=1e-5)
     assert rule.head.log_ppl_scale.item() == pytest.approx(wanted, rel=1e-5)
     assert found.seconds > 0
+
+
+def test_a_budget_of_tokens_leaves_the_scale_alone() -> None:
+    rows = tiny.records(7)
+    scales = [run(tiny.built(), rows, budget=budget) for budget in (None, 1, 40)]
+    assert all(found is not None and scales[0] is not None for found in scales)
+    wanted = scales[0].scale if scales[0] else math.nan
+    assert [found.scale for found in scales if found] == pytest.approx([wanted] * 3, rel=1e-6)
 
 
 def test_at_most_the_limit_of_prompts_is_read() -> None:

@@ -96,3 +96,14 @@ def test_a_small_spread_around_a_large_mean_is_not_lost() -> None:
     row = dict.fromkeys(("margin", "chosen_rewards", "rejected_rewards", "chosen_logps", "rejected_logps"), 0.0)
     metrics.add(shown([row | {"beta": beta, "penalty": 0.0} for beta in (1000.0, 1000.5)]))
     assert metrics.reduce(one_rank)["beta/std"] == pytest.approx(0.25, rel=1e-6)
+
+
+def test_scalars_of_the_rule_are_read_with_the_rest_and_are_no_sums() -> None:
+    metrics = PairMetrics(None)
+    row = dict.fromkeys(("beta", "margin", "chosen_rewards", "rejected_rewards", "chosen_logps", "rejected_logps"), 1.0)
+    for _ in range(3):
+        metrics.add(shown([row | {"penalty": 0.0}]))
+    found = metrics.reduce(lambda t: torch.cat([t, t]), {"beta/w": torch.tensor(0.25), "p": torch.tensor([2.0])})
+    assert (found["beta/w"], found["p"]) == (0.25, 2.0)
+    assert found["rewards/chosen"] == found["beta/mean"] == 1.0
+    assert metrics.reduce(one_rank, {"beta/w": torch.tensor(0.25)}) == {}

@@ -5,13 +5,11 @@ from typing import Any
 import pytest
 import tiny
 from datasets import Dataset
-from peft import LoraConfig
 
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError, DataError
-from betahead.reference.frozen import FrozenReference
-from betahead.train.scored import check_reference_is_there, is_scored
+from betahead.train.scored import is_scored
 from betahead.train.trainer import DPOTrainer
 
 SCORES: dict[str, Any] = {"ref_chosen_logps": -3.0, "ref_rejected_logps": -4.0}
@@ -54,23 +52,6 @@ def test_a_score_that_is_no_number_is_refused_with_its_row(value: float | None, 
     held_out = trainer(tmp_path, tiny.pairs(4))
     with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
         held_out.evaluate(scored(ref_chosen_logps=value))
-
-
-@tiny.OLD_NAMES
-def test_only_a_policy_that_was_trained_without_an_adapter_to_turn_off_is_no_reference() -> None:
-    from peft import get_peft_model
-
-    policy, other = tiny.qwen2(), tiny.qwen2(1)
-    check_reference_is_there(FrozenReference(policy), policy, 0, "pairs must come")
-    check_reference_is_there(FrozenReference(other), policy, 1, "pairs must come")
-    adapted: Any = get_peft_model(policy, LoraConfig(r=2, target_modules=["q_proj"]))
-    check_reference_is_there(FrozenReference(adapted, adapters_off=True), adapted, 1, "pairs must come")
-    wanted = (
-        "pairs must come, because the reference that it is to be scored with has been trained since; or set "
-        "precompute_ref_log_probs to False."
-    )
-    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        check_reference_is_there(FrozenReference(policy), policy, 1, "pairs must come")
 
 
 def test_batches_without_the_references_columns_are_not_scored_by_the_policy_in_training(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""The rule of oracles: β(x) comes with the data."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from betahead.beta.head_settings import number, one_of
+from betahead.beta.rule import BetaRule, Need
+from betahead.errors import DataError
+from betahead.types import PromptFeatures, Shaping
+
+
+class GivenBeta(BetaRule):
+    """β(x) = β₀ · the pair's column `given_beta`, target 0, penalty 0.
+
+    An oracle knows what is planted in a world and writes it into that column; nothing is learned.
+
+    Args:
+        initial_beta: β₀ > 0.
+        push: with `beta` the first push on a pair is proportional to β(x), so that β also acts as a weight; with `even`
+            the loss is weighted by β₀/β(x), so that β(x) only sets where a pair stops.
+
+    Raises:
+        ConfigError: for a value out of range.
+
+    Source:
+        A β of the prompt alone as its KL weight: Chen et al. 2025, MallowsPO, proposition 4,
+        https://arxiv.org/abs/2405.14953.
+    """
+
+    kind: ClassVar[str] = "given"
+    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "prompt"
+
+    def __init__(self, initial_beta: float = 0.1, push: Literal["beta", "even"] = "beta") -> None:
+        super().__init__()
+        self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
+        one_of("push", push, ("beta", "even"))
+        self.push: Literal["beta", "even"] = push
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The column."""
+        return frozenset({Need.GIVEN_BETA})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"initial_beta": self.initial_beta, "push": self.push}
+
+    def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
+        """β₀ times the column.
+
+        Raises:
+            DataError: the column is not there, or holds a β that is none.
+        """
+        given = features.given_beta
+        if given is None or not bool(((given > 0) & given.isfinite()).all()):
+            found = "is missing" if given is None else f"holds {float(given[~(given > 0) | ~given.isfinite()][0])}"
+            raise DataError(
+                f"`given_beta` must be a column of positive numbers, one for each pair, but {found}; add it to the "
+                "tokenized pairs."
+            )
+        beta = self.initial_beta * given.to(margin.dtype)
+        return self._shaping(beta)
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
+        """The shaping had β been this."""
+        return self._shaping(beta)
+
+    def _shaping(self, beta: Tensor) -> Shaping:
+        zeros = torch.zeros_like(beta)
+        weight = zeros + 1.0 if self.push == "beta" else self.initial_beta / beta
+        return Shaping(beta=beta, target=zeros, weight=weight, penalty=zeros)

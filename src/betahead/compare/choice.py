@@ -1,0 +1,37 @@
+"""Selection on dev: which configuration each virtual search picks, for each thing that is measured."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from betahead.compare.pool import searches_of
+from betahead.compare.resolved import ResolvedPlan
+from betahead.compare.score import Scores
+
+Dev = Mapping[str, Float[np.ndarray, "configurations seeds"]]
+
+
+def dev_values(resolved: ResolvedPlan, scores: Scores) -> Dev:
+    """What every configuration of a pool is worth on dev, by component and tuning seed.
+
+    Args:
+        resolved: the plan.
+        scores: of the whole pool, configuration by configuration.
+    """
+    shape = (resolved.plan.pool.configurations, resolved.plan.pool.seeds)
+    return {name: value[:, 0].reshape(shape) for name, value in scores.values.items()}
+
+
+def chosen_of(resolved: ResolvedPlan, cell: str, dev: Dev) -> Mapping[str, Int[np.ndarray, " finals"]]:
+    """The configuration that the search behind each final picks: the best mean over tuning seeds, the first of equals.
+
+    A metric of several components (gold at each KL) is selected for each of them, as a tuned frontier is.
+    """
+    searches = searches_of(resolved)
+    found: dict[str, np.ndarray] = {}
+    for metric in resolved.metrics:
+        for component in resolved.components(metric, cell):
+            of_search = dev[component].mean(axis=1)[searches]
+            found[component] = np.take_along_axis(searches, of_search.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return found

@@ -1,0 +1,168 @@
+"""What a plan will cost and what it can find, before anything but one piece of work is run."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from scipy.optimize import brentq
+
+from betahead.compare.items import Item, pool_items, run_item
+from betahead.compare.reach import sds_for_better
+from betahead.compare.resolved import ResolvedPlan
+from betahead.stats.paired import smallest_p
+from betahead.stats.power import POWER, equivalence_power, minimum_detectable_effect
+
+_TIMED_RUNS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimForecast:
+    """Which verdicts a comparison can reach.
+
+    Args:
+        tests: the pairs that its claim needs.
+        better: whether an effect of 2·ROPE is found with 80 % power, given the SD; None where no SD is known.
+        equivalent: whether no difference at all is called equivalent with 80 % power; None likewise.
+    """
+
+    a: str
+    b: str
+    claim: str
+    tests: int
+    better: bool | None
+    equivalent: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Cost and power of a plan.
+
+    Args:
+        final_runs: at most; searches that pick the same configuration for several components share a run.
+        basis: where the time of a run comes from.
+        smallest_p: that so many finals can show.
+        needed_p: that the smallest p-value of the family must reach.
+        detectable_sds: the minimum detectable effect in SDs of the paired difference.
+        detectable: the same in the metric's unit, where the plan states the SD.
+        sd_for_better: the largest SD at which an effect of 2·ROPE is called better with 80 % power.
+        sd_for_equivalent: the largest SD at which no difference is called equivalent with 80 % power.
+    """
+
+    name: str
+    plan_hash: str
+    pool_runs: int
+    final_runs: int
+    seconds: float
+    seconds_per_run: float
+    basis: str
+    finals: int
+    tests_per_family: int
+    smallest_p: float
+    needed_p: float
+    detectable_sds: float
+    detectable: float | None
+    sd_for_better: float
+    sd_for_equivalent: float
+    claims: tuple[ClaimForecast, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def forecast(resolved: ResolvedPlan) -> Forecast:
+    """The forecast of a plan; one small piece of its pool is run to time it, unless the plan states a time."""
+    plan = resolved.plan
+    places = len(plan.cells) * len(plan.methods)
+    pool_runs = places * plan.pool.configurations * plan.pool.seeds
+    final_runs = sum(
+        len(plan.methods)
+        * plan.finals.seeds
+        * min(plan.pool.configurations, sum(len(resolved.components(metric, cell)) for metric in resolved.metrics))
+        for cell in plan.cells
+    )
+    per_run, basis = _seconds_per_run(resolved)
+    finals, family = plan.finals.seeds, resolved.family
+    sds = minimum_detectable_effect(1.0, finals, alpha=plan.alpha, comparisons=family)
+    for_better = 2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family)
+    for_equivalent = _largest_sd(plan.rope, finals, plan.alpha)
+    return Forecast(
+        name=plan.name,
+        plan_hash=resolved.hash,
+        pool_runs=pool_runs,
+        final_runs=final_runs,
+        seconds=(pool_runs + final_runs) * per_run,
+        seconds_per_run=per_run,
+        basis=basis,
+        finals=finals,
+        tests_per_family=family,
+        smallest_p=smallest_p(finals),
+        needed_p=plan.alpha / family,
+        detectable_sds=sds,
+        detectable=None if plan.sd is None else sds * plan.sd,
+        sd_for_better=for_better,
+        sd_for_equivalent=for_equivalent,
+        claims=tuple(
+            ClaimForecast(
+                a=one.a,
+                b=one.b,
+                claim=one.claim,
+                tests=len(resolved.opponents(one)),
+                better=None if plan.sd is None else plan.sd <= for_better,
+                equivalent=None if plan.sd is None else plan.sd <= for_equivalent,
+            )
+            for one in plan.comparisons
+        ),
+    )
+
+
+def sentences(found: Forecast) -> list[str]:
+    """The forecast in words, a line each."""
+    known = found.claims[0].better is not None
+    lines = [
+        f"plan {found.name}, hash {found.plan_hash}",
+        f"{found.pool_runs + found.final_runs:,} runs at most: {found.pool_runs:,} of the pools, "
+        f"{found.final_runs:,} finals",
+        f"about {duration(found.seconds)} on one core ({found.seconds_per_run:.3g} s a run, {found.basis})",
+        f"{found.finals} finals reach p = {found.smallest_p:.2g}; the smallest of {found.tests_per_family} tests needs "
+        f"{found.needed_p:.2g}",
+        f"minimum detectable effect, 80 % power: {found.detectable_sds:.2f} SDs of the paired difference"
+        + ("" if found.detectable is None else f" = {found.detectable:.3g}"),
+        f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
+        f"no effect is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
+    ]
+    if not known:
+        lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
+    for one in found.claims:
+        reach = "".join(
+            f", {word} {'reachable' if able else 'NOT reachable'}"
+            for word, able in (("better", one.better), ("equivalent", one.equivalent))
+            if able is not None
+        )
+        lines.append(f"{one.a} against {one.b}, claim {one.claim}, {one.tests} test{'s'[: one.tests > 1]}{reach}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _seconds_per_run(resolved: ResolvedPlan) -> tuple[float, str]:
+    stated = resolved.plan.seconds_per_run
+    if stated is not None:
+        return stated, "stated in the plan"
+    first = pool_items(resolved)[0]
+    timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:_TIMED_RUNS])
+    seconds = run_item(resolved, timed).seconds
+    runs = len(timed.runs)
+    return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {first.method} in {first.cell}"
+
+
+def _largest_sd(rope: float, finals: int, alpha: float) -> float:
+    def lacking(sd: float) -> float:
+        return equivalence_power(rope, sd, finals, alpha=alpha) - POWER
+
+    low, high = 1e-6 * rope, 1e3 * rope
+    return low if lacking(low) < 0.0 else cast("float", brentq(lacking, low, high))

@@ -1,0 +1,83 @@
+"""The tests and claims of a finished comparison, judged by the rules of its plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from betahead.compare.plan import ComparisonSection, MetricName
+from betahead.compare.resolved import ResolvedPlan, Test
+from betahead.compare.verdict import Decision, MechanismVerdict, Rules, Verdict, decide, mechanism
+from betahead.compare.work import Finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimInCell:
+    """What a claim's tests say in one cell; the opponents of a mechanism are B, its parent and its placebo."""
+
+    cell: str
+    verdict: Verdict | MechanismVerdict
+    against: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Judged:
+    """Decisions by test and cell, and what each claim comes to."""
+
+    decisions: Mapping[tuple[Test, str], Decision]
+    claims: tuple[tuple[ComparisonSection, tuple[ClaimInCell, ...]], ...]
+
+
+def rules_of(resolved: ResolvedPlan) -> Rules:
+    """The rules that the plan fixed."""
+    plan = resolved.plan
+    return Rules(rope=plan.rope, alpha=plan.alpha, family=resolved.family, seed=plan.seed)
+
+
+def judge(finished: Finished) -> Judged:
+    """Decide every test on the primary metric, then every claim in every cell."""
+    resolved = finished.resolved
+    plan = resolved.plan
+    keys = [[(test, cell) for test in resolved.tests] for cell in plan.cells]
+    if plan.holm == "all":
+        keys = [[key for group in keys for key in group]]
+    families = [[differences(finished, cell, test, plan.metric.primary) for test, cell in family] for family in keys]
+    decided = decide(families, rules_of(resolved))
+    decisions = {
+        key: decision
+        for family, its in zip(keys, decided, strict=True)
+        for key, decision in zip(family, its, strict=True)
+    }
+    claims = tuple(
+        (one, tuple(_in_cell(resolved, one, cell, decisions) for cell in plan.cells)) for one in plan.comparisons
+    )
+    return Judged(decisions=decisions, claims=claims)
+
+
+def differences(finished: Finished, cell: str, test: Test, metric: MetricName) -> Float[np.ndarray, "finals units"]:
+    """A minus B on every final: what the same virtual search won for each, on the same seed."""
+    return final_values(finished, cell, test.a, metric) - final_values(finished, cell, test.b, metric)
+
+
+def final_values(finished: Finished, cell: str, method: str, metric: MetricName) -> Float[np.ndarray, "finals units"]:
+    """What each final of a method is worth: the mean over the metric's components, each with its own configuration."""
+    resolved = finished.resolved
+    runs, scores = finished.finals[cell, method]
+    row_of = {run: row for row, run in enumerate(runs)}
+    parts: list[np.ndarray] = []
+    for component in resolved.components(metric, cell):
+        numbers = finished.chosen[cell, method][component]
+        rows = [row_of[int(number), seed] for number, seed in zip(numbers, resolved.final_seeds, strict=True)]
+        parts.append(scores.values[component][rows])
+    return np.mean(parts, axis=0)
+
+
+def _in_cell(
+    resolved: ResolvedPlan, one: ComparisonSection, cell: str, decisions: Mapping[tuple[Test, str], Decision]
+) -> ClaimInCell:
+    against: dict[str, Verdict] = {
+        other: decisions[Test(a=one.a, b=other), cell].verdict for other in resolved.opponents(one)
+    }
+    verdict = mechanism(against) if one.claim == "mechanism" else against[one.b]
+    return ClaimInCell(cell=cell, verdict=verdict, against=against)

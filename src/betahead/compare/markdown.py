@@ -1,0 +1,169 @@
+"""The evidence as tables in Markdown: claims first, then tests, then the panels."""
+
+from collections.abc import Iterable, Sequence
+
+from betahead.compare.evidence import Evidence, IntervalRecord, TestRecord
+
+Row = Sequence[str]
+
+
+def markdown_of(evidence: Evidence) -> str:
+    """The whole report."""
+    parts = [
+        f"# {evidence.name}",
+        evidence.question,
+        f"Plan `{evidence.plan_hash}`; test opened {evidence.test_opened}. Metric `{evidence.metric}`, smallest effect "
+        f"worth having (ROPE) {evidence.rope:g}; alpha {evidence.alpha:g} over {evidence.tests_per_family} p-values, "
+        "after Holm.",
+        f"Repeat it: `{evidence.command}`",
+        "## Claims",
+        "\n".join(f"- {claim.sentence}" for claim in evidence.claims),
+        _claims(evidence),
+        "## Tests",
+        "Effect: A minus B with its interval. P(A>B): on a fresh final. MDE: what so many finals find with 80 % power. "
+        "Settled by: finals that would end an inconclusive test.",
+        _tests(evidence.tests),
+        *_secondary(evidence),
+        *_panels(evidence),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _claims(evidence: Evidence) -> str:
+    cells = [one.cell for one in evidence.claims[0].cells]
+    rows = [
+        [f"{claim.a} against {claim.b} ({claim.claim})", *(one.verdict for one in claim.cells)]
+        for claim in evidence.claims
+    ]
+    return _table(["claim", *cells], rows)
+
+
+def _tests(tests: Iterable[TestRecord]) -> str:
+    heads = ["cell", "A", "B", "verdict", "effect", "p", "p (Holm)", "P(A>B)", "MDE", "settled by"]
+    rows = [
+        [
+            one.cell,
+            one.a,
+            one.b,
+            f"**{one.verdict}**",
+            _interval(one.effect),
+            f"{one.p:.2g}",
+            f"{one.p_holm:.2g}",
+            f"{one.wins.estimate:.2f}",
+            f"{one.minimum_detectable_effect:.3g}",
+            "" if one.finals_to_settle is None else f"{one.finals_to_settle} finals",
+        ]
+        for one in tests
+    ]
+    return _table(heads, rows)
+
+
+def _secondary(evidence: Evidence) -> list[str]:
+    if not evidence.secondary:
+        return []
+    rows = [[one.metric, one.cell, one.a, one.b, _interval(one.effect)] for one in evidence.secondary]
+    return [
+        "## Other metrics",
+        "Each was selected on dev for itself; no verdict hangs on them.",
+        _table(["metric", "cell", "A", "B", "effect"], rows),
+    ]
+
+
+def _panels(evidence: Evidence) -> list[str]:
+    panels = evidence.panels
+    parts = [
+        "## Budget",
+        _table(
+            ["method", "axes", "trials", "pool", "tuning seeds", "pool runs", "final runs", "seconds", "at an edge"],
+            [
+                [
+                    row.method,
+                    ", ".join(row.axes),
+                    f"{row.trials}",
+                    f"{row.configurations}",
+                    f"{row.tuning_seeds}",
+                    f"{row.pool_runs}",
+                    f"{row.final_runs}",
+                    f"{row.seconds:.1f}",
+                    f"{row.picked_at_an_edge:.0%}",
+                ]
+                for row in panels.budget
+            ],
+        ),
+        "## Headline",
+        _table(
+            ["cell", "method", "metric", "value on test"],
+            [[row.cell, row.method, row.metric, _interval(row.value)] for row in panels.headline],
+        ),
+        "## Best of n trials, on dev",
+        _best_of_n(evidence),
+    ]
+    if panels.frontier:
+        parts += [
+            "## Gold at matched KL, on test",
+            _table(
+                ["cell", "method", "KL", "gold", "runs that fell short"],
+                [
+                    [row.cell, row.method, f"{row.kl:.3g}", _interval(row.gold), f"{row.share_short:.0%}"]
+                    for row in panels.frontier
+                ],
+            ),
+        ]
+    if panels.headroom:
+        parts += [
+            "## Headroom captured",
+            "(learned − fixed)/(oracle − fixed); undefined where the oracle wins less than the ROPE.",
+            _table(
+                ["cell", "method", "headroom", "captured"],
+                [
+                    [
+                        row.cell,
+                        row.method,
+                        _interval(row.headroom),
+                        "undefined" if row.captured is None else _interval(row.captured),
+                    ]
+                    for row in panels.headroom
+                ],
+            ),
+        ]
+    parts += [
+        "## Stability",
+        _table(
+            ["cell", "method", "diverged, pool", "diverged, finals", "SD over seeds", "SD over configurations"],
+            [
+                [
+                    row.cell,
+                    row.method,
+                    f"{row.pool:.0%}",
+                    f"{row.finals:.0%}",
+                    f"{row.sd_over_seeds:.3g}",
+                    f"{row.sd_over_configurations:.3g}",
+                ]
+                for row in panels.stability
+            ],
+        ),
+    ]
+    return parts
+
+
+def _best_of_n(evidence: Evidence) -> str:
+    rows = evidence.panels.best_of_n
+    counts = sorted({row.n for row in rows})
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in rows:
+        found.setdefault((row.cell, row.method), {})[row.n] = _interval(row.value)
+    return _table(
+        ["cell", "method", *(f"n = {n}" for n in counts)],
+        [[*place, *(of_n[n] for n in counts)] for place, of_n in found.items()],
+    )
+
+
+def _interval(record: IntervalRecord) -> str:
+    if record.low is None or record.high is None:
+        return f"{record.estimate:.4f}"
+    return f"{record.estimate:.4f} [{record.low:.4f}, {record.high:.4f}]"
+
+
+def _table(heads: Row, rows: Iterable[Row]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

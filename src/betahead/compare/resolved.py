@@ -1,0 +1,244 @@
+"""A plan with what its worlds say filled in: spaces, parents, placebos, KL targets. This is what the hash names."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts
+from betahead.compare.plan import (
+    ComparisonSection,
+    MethodSection,
+    MetricName,
+    Plan,
+    Range,
+    plan_of,
+    refuse_too_few_finals,
+)
+from betahead.errors import ConfigError
+from betahead.runs.yaml_text import read_yaml
+from betahead.worlds.outcome import MethodWorld, WorldMethod
+
+# Raised when the protocol changes what a plan's results are.
+PROTOCOL = 1
+
+# Tuning seeds count from here, final seeds from there: they share none.
+_FINALS_FROM = 1_000_000
+
+Space = Mapping[str, Range]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One pair of methods that is tested, for one or more claims."""
+
+    __test__ = False
+
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ResolvedPlan:
+    """A plan that was checked against its worlds.
+
+    Args:
+        worlds: by cell.
+        spaces: of every method: the shared axes first, then its own.
+        declared: what the worlds say of each method.
+        targets: KL targets by cell, fixed by the world before anything is trained.
+    """
+
+    plan: Plan
+    worlds: Mapping[str, MethodWorld]
+    spaces: Mapping[str, Space]
+    declared: Mapping[str, WorldMethod]
+    targets: Mapping[str, tuple[float, ...]]
+
+    @property
+    def tuning_seeds(self) -> tuple[int, ...]:
+        """Seeds of the pool."""
+        start = 1000 * self.plan.seed
+        return tuple(range(start, start + self.plan.pool.seeds))
+
+    @property
+    def final_seeds(self) -> tuple[int, ...]:
+        """Seeds of the finals: none of them is a tuning seed."""
+        start = _FINALS_FROM + 1000 * self.plan.seed
+        return tuple(range(start, start + self.plan.finals.seeds))
+
+    @property
+    def metrics(self) -> tuple[MetricName, ...]:
+        """The primary metric, then the secondary ones."""
+        return (self.plan.metric.primary, *self.plan.metric.secondary)
+
+    def components(self, metric: MetricName, cell: str) -> tuple[str, ...]:
+        """The scores whose mean a metric is; a search picks a configuration for each by itself."""
+        if metric == "gold_at_matched_kl":
+            return tuple(f"gold_at_kl_{number}" for number in range(len(self.targets[cell])))
+        if metric == "gold_minus_kappa_kl":
+            return tuple(f"gold_minus_kl_{number}" for number in range(len(self.plan.metric.kappas)))
+        return (metric,)
+
+    @cached_property
+    def tests(self) -> tuple[Test, ...]:
+        """Every pair that some claim needs, each once."""
+        pairs = [Test(a=one.a, b=other) for one in self.plan.comparisons for other in self.opponents(one)]
+        return tuple(dict.fromkeys(pairs))
+
+    @property
+    def family(self) -> int:
+        """How many p-values Holm corrects together."""
+        return len(self.tests) * (len(self.plan.cells) if self.plan.holm == "all" else 1)
+
+    def opponents(self, comparison: ComparisonSection) -> tuple[str, ...]:
+        """Whom A must beat for the claim: B, and for a mechanism its parent and its placebo too."""
+        if comparison.claim != "mechanism":
+            return (comparison.b,)
+        declared = self.declared[comparison.a]
+        parent, placebo = comparison.parent or declared.parent, comparison.placebo or declared.placebo
+        assert parent is not None and placebo is not None, comparison
+        return tuple(dict.fromkeys((comparison.b, parent, placebo)))
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical form: JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical form."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plan, spaces, opponents and targets as plain values."""
+        return {
+            "protocol": PROTOCOL,
+            "plan": self.plan.model_dump(mode="json"),
+            "spaces": {
+                method: {name: axis.model_dump(mode="json") for name, axis in space.items()}
+                for method, space in self.spaces.items()
+            },
+            "opponents": [[one.a, *self.opponents(one)] for one in self.plan.comparisons],
+            "kl_targets": {cell: list(targets) for cell, targets in self.targets.items()},
+        }
+
+
+def load_resolved(source: Path | str, world_of: WorldOf) -> ResolvedPlan:
+    """The plan in a file (a `Path`) or a text (a `str`), checked against its worlds.
+
+    Raises:
+        ConfigError, DataError: as for `load_plan` and `resolve`, with the line of what is wrong.
+    """
+    document = read_yaml(source)
+    plan = plan_of(document)
+    try:
+        return resolve(plan, world_of)
+    except ConfigError as error:
+        key = re.match(r"`([^`]+)`", str(error))
+        place = document.source if key is None else document.origin(tuple(key[1].split(" ")[0].split(".")))
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:
+    """Check the plan against the worlds it names, and fill in what they say.
+
+    Raises:
+        ConfigError: an unknown world, method or axis, a configuration outside its space, a claim without its controls,
+            or too few finals.
+        DataError: a world whose test prompts appear among those it trains or selects on.
+    """
+    worlds = {cell: world_of(cell) for cell in plan.cells}
+    declared: dict[str, WorldMethod] = {}
+    for cell, world in worlds.items():
+        refuse_seen_prompts(world, cell)
+        known = world.methods()
+        for name in plan.methods:
+            if name not in known:
+                raise ConfigError(f"`methods.{name}` is not a method of {cell}; {did_you_mean(name, known)}")
+            if declared.setdefault(name, known[name]).axes != known[name].axes:
+                raise ConfigError(
+                    f"`methods.{name}` must have the same axes in every cell, but {cell} declares others; "
+                    "compare it in a plan of its own."
+                )
+    spaces = {name: _space(plan, name, declared[name], section) for name, section in plan.methods.items()}
+    for name, section in plan.methods.items():
+        for number, configuration in enumerate(section.include):
+            refuse_outside(configuration, spaces[name], f"methods.{name}.include.{number}")
+    for one in plan.comparisons:
+        _refuse_claim(plan, one, declared)
+    if plan.headroom is not None:
+        for name in (plan.headroom.fixed, plan.headroom.oracle, *plan.headroom.learned):
+            _refuse_absent(plan, name, "headroom")
+    resolved = ResolvedPlan(
+        plan=plan,
+        worlds=worlds,
+        spaces=spaces,
+        declared=declared,
+        targets={cell: tuple(float(target) for target in world.kl_targets()) for cell, world in worlds.items()},
+    )
+    refuse_too_few_finals(plan.finals.seeds, resolved.family, plan.alpha)
+    return resolved
+
+
+def refuse_outside(configuration: Mapping[str, float], space: Space, what: str) -> None:
+    """A configuration has a value for every axis of its space, inside its range, and for nothing else.
+
+    Raises:
+        ConfigError: names the axis, the value and the range.
+    """
+    for name in configuration:
+        if name not in space:
+            raise ConfigError(f"`{what}.{name}` is not an axis of the space; {did_you_mean(name, space)}")
+    for name, axis in space.items():
+        if name not in configuration:
+            raise ConfigError(f"`{what}.{name}` is missing; give every axis of the space a value.")
+        value = configuration[name]
+        if not axis.low <= value <= axis.high:
+            raise ConfigError(
+                f"`{what}.{name}` must be inside its declared space [{axis.low:g}, {axis.high:g}], but is {value:g} "
+                "instead; widen the space for every configuration or leave this one out."
+            )
+
+
+def _space(plan: Plan, name: str, declared: WorldMethod, section: MethodSection) -> Space:
+    own = {axis.name: Range(low=axis.low, high=axis.high, log=axis.log) for axis in declared.axes}
+    for axis in section.space:
+        if axis not in own:
+            known = did_you_mean(axis, own) if own else "it has none beyond the shared `axes`."
+            raise ConfigError(f"`methods.{name}.space.{axis}` is not an axis of {name}; {known}")
+    shared = {"learning_rate": plan.axes.learning_rate, "beta": plan.axes.beta}
+    return {**shared, **{axis: section.space.get(axis, given) for axis, given in own.items()}}
+
+
+def _refuse_claim(plan: Plan, one: ComparisonSection, declared: Mapping[str, WorldMethod]) -> None:
+    for name in (one.a, one.b):
+        _refuse_absent(plan, name, "comparisons")
+    if declared[one.a].needs_truth and one.claim != "bound":
+        raise ConfigError(
+            f"`comparisons` must not claim that {one.a} is {one.claim}, because it reads the truth of its world; "
+            "say `claim: bound`."
+        )
+    if one.claim != "mechanism":
+        return
+    for role, name in (
+        ("parent", one.parent or declared[one.a].parent),
+        ("placebo", one.placebo or declared[one.a].placebo),
+    ):
+        if name is None:
+            raise ConfigError(
+                f"`comparisons` claims a mechanism for {one.a}, which has no {role}; name one with `{role}: METHOD`, "
+                "or say `claim: better`."
+            )
+        _refuse_absent(plan, name, f"comparisons ({role} of {one.a})")
+
+
+def _refuse_absent(plan: Plan, name: str, where: str) -> None:
+    if name not in plan.methods:
+        raise ConfigError(
+            f"`{where}` names {name!r}, which is not among the plan's `methods`; {did_you_mean(name, plan.methods)}"
+        )

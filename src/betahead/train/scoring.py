@@ -1,0 +1,208 @@
+"""The reference's scores in training: every pair before the first step, or each batch as it comes; cached or not."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from datasets import Dataset
+
+from betahead.beta.rule import BetaRule
+from betahead.data.sources import expanded
+from betahead.errors import ConfigError
+from betahead.reference.cached import CachedCollator, CachedReference, keys_in
+from betahead.reference.columns import Collate, ScoringReport, Share, with_reference_columns
+from betahead.reference.fingerprint import learns
+from betahead.reference.frozen import FrozenReference
+from betahead.reference.place import cache_beside, user_cache
+from betahead.train.arguments import DPOConfig
+from betahead.train.scored import is_scored
+from betahead.types import bundled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringProgress:
+    """How far scoring a data set has come.
+
+    Args:
+        pairs: scored so far; those of other processes are taken to be as many.
+        of: to be scored.
+        seconds: since it began.
+        report: what it came to, once it has ended.
+    """
+
+    pairs: int
+    of: int
+    seconds: float
+    report: ScoringReport | None = None
+
+
+OnScoring = Callable[[ScoringProgress], None]
+
+
+def cache_place(given: str | None, data: Any) -> Path | None:
+    """The folder of the reference cache, or None for scores that stay in memory.
+
+    Args:
+        given: `DPOConfig.reference_cache`: a path, `auto`, or None.
+        data: what the trainer is to train on. With None its columns are kept beside it when it is a local file or
+            folder, and in memory otherwise; with `auto` in the user's cache then.
+    """
+    if given is not None and given != "auto":
+        return Path(expanded(given))
+    beside = cache_beside(Path(expanded(os.fspath(data)))) if isinstance(data, str | os.PathLike) else None
+    return user_cache() if beside is None and (given == "auto" or isinstance(data, str | os.PathLike)) else beside
+
+
+class ReferenceScoring:
+    """Gives data sets and batches the reference's columns.
+
+    It is made before training; what the reference is then is what the cache holds.
+
+    Args:
+        reference: what the policy is held to.
+        rule: reads the reference's log PPL, or not.
+        collate: makes batches.
+        args: settings.
+        accelerator: knows the precision and the other processes.
+        data: the training data as they were given, see `cache_place`.
+        on_scoring: told how far scoring is; by default a line is printed at its end when a cache is used.
+
+    Raises:
+        CacheError: see `CachedReference`.
+    """
+
+    def __init__(
+        self,
+        reference: FrozenReference,
+        rule: BetaRule,
+        collate: Collate,
+        args: DPOConfig,
+        accelerator: Accelerator,
+        data: Any,
+        on_scoring: OnScoring | None = None,
+    ) -> None:
+        self.reference = reference
+        self.rule = rule
+        self.collate = collate
+        self.args = args
+        self.accelerator = accelerator
+        self.on_scoring = on_scoring or (_silent if args.disable_tqdm else _printed)
+        folder = cache_place(args.reference_cache, data)
+        if not args.precompute_ref_log_probs and args.reference_cache is None:
+            folder = None
+        self.cached: CachedReference | None = None
+        if folder is not None:
+            with accelerator.autocast():
+                self.cached = CachedReference(reference, folder, device=args.device)
+            if not args.precompute_ref_log_probs:
+                self.cached.check_never_learns()
+
+    @property
+    def as_they_come(self) -> bool:
+        """Whether rows are looked up, and the cache filled, batch by batch."""
+        return self.cached is not None and not self.args.precompute_ref_log_probs
+
+    @property
+    def collator(self) -> CachedCollator:
+        """Makes batches that hold what the cache has; only when rows are scored as they come."""
+        assert self.cached is not None
+        return CachedCollator(self.collate, self.cached)
+
+    def columns(self, dataset: Dataset | None, *, trained: bool) -> Dataset | None:
+        """The data set with the reference's columns, unless they are there or each batch is scored as it comes.
+
+        Args:
+            dataset: tokenized records, or None.
+            trained: a step has been made since the reference was given.
+
+        Raises:
+            ConfigError: there are rows to score, and what is to score them has been trained.
+            CacheError: a cache that cannot be used.
+        """
+        args, began, pairs, of = self.args, time.perf_counter(), 0, 0
+        if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
+            return dataset
+
+        def told(report: ScoringReport | None = None) -> None:
+            if self.accelerator.is_main_process:
+                seconds = time.perf_counter() - began
+                self.on_scoring(ScoringProgress(pairs=pairs, of=of, seconds=seconds, report=report))
+
+        def count(more: int) -> None:
+            nonlocal pairs
+            pairs = min(of, pairs + more * self.accelerator.num_processes)
+            told()
+
+        def begin(rows: int) -> None:
+            nonlocal of
+            of = rows
+            self._check_untrained(trained)
+
+        with self.accelerator.autocast():
+            return with_reference_columns(
+                dataset,
+                self.cached or self.reference,
+                self.collate,
+                batch_size=args.precompute_ref_batch_size or args.per_device_eval_batch_size,
+                device=args.device,
+                budget=args.max_batch_tokens,
+                progress=count,
+                share=Share(
+                    rank=self.accelerator.process_index,
+                    ranks=self.accelerator.num_processes,
+                    wait=self.accelerator.wait_for_everyone,
+                ),
+                before_scoring=begin,
+                report=told,
+            )
+
+    def completed(self, inputs: dict[str, Any], *, trained: bool) -> dict[str, Any]:
+        """The batch with the reference's columns, which are scored now if it has none.
+
+        Raises:
+            ConfigError: it has none, and what is to score it has been trained: the policy would be held to itself.
+        """
+        if "ref_chosen_logps" in inputs:
+            return inputs
+        if trained and learns(self.reference):
+            raise ConfigError(
+                "the batches of `data_collator` must hold the reference's columns, because the reference that would "
+                "score them has been trained since; pass them on, or set precompute_ref_log_probs to False."
+            )
+        keys = keys_in(inputs)
+        with self.accelerator.autocast():
+            pairs = bundled(inputs)
+            if keys is None or self.cached is None:
+                scores = self.reference.scores(pairs)
+            else:
+                scores = self.cached.scored(pairs, keys)
+        return {**inputs, **scores.columns()}
+
+    def finish(self) -> None:
+        """Put on the disk what rows that were scored as they came have left to write."""
+        if self.cached is not None:
+            self.cached.cache.merge()
+
+    def _check_untrained(self, trained: bool) -> None:
+        if not trained:
+            return
+        if learns(self.reference):
+            raise ConfigError(
+                "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be "
+                "scored with has been trained since; or set precompute_ref_log_probs to False."
+            )
+        if self.cached is not None:
+            self.cached.check_unchanged()
+
+
+def _printed(progress: ScoringProgress) -> None:
+    if progress.report is not None and progress.report.where is not None:
+        print(f"reference  {progress.report.line()}", *progress.report.skipped, sep="\nskipped    ")
+
+
+def _silent(progress: ScoringProgress) -> None:
+    """Say nothing."""

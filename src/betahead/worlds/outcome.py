@@ -1,0 +1,103 @@
+"""What a comparison asks of a world: its methods, what they are tuned over, and what trained policies are worth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outcome:
+    """What trained policies are worth, per configuration, seed, checkpoint and prompt, on one split.
+
+    Args:
+        reward: gold of each prompt: expected, or the mean over samples.
+        kl: KL to the reference of each prompt, nats per answer.
+        win_rate: chance to beat an answer of the reference.
+        finite: False for a run that diverged; its numbers are kept as they are, so that they count against its method.
+        checkpoints: shares of training after which policies are scored; 0.0, the reference itself, comes first.
+        same_prompts: whether every seed is scored on the same prompts (sequence world); False where each seed is a
+            world of its own (tabular), so that prompts are nested in seeds.
+        log_beta: mean log β per topic at the end of training, or None where there is none.
+        seconds: wall time of the call.
+    """
+
+    reward: Float[np.ndarray, "configs seeds checkpoints prompts"]
+    kl: Float[np.ndarray, "configs seeds checkpoints prompts"]
+    win_rate: Float[np.ndarray, "configs seeds checkpoints prompts"]
+    finite: Bool[np.ndarray, "configs seeds"]
+    checkpoints: tuple[float, ...]
+    same_prompts: bool
+    log_beta: Float[np.ndarray, "configs seeds topics"] | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A hyper-parameter of a method and the range it is drawn from, on a logarithmic scale unless `log` is False."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldMethod:
+    """A method as a world runs it.
+
+    Args:
+        name: by which plans call it.
+        parent: the method that it contains as a special case, or None.
+        placebo: the method that has the same β but for other prompts, or None.
+        axes: its own knobs beyond the shared axes `learning_rate` and `beta`.
+        needs_truth: whether it reads what is planted: an oracle or a control, never a contender.
+        summary: one line for tables.
+    """
+
+    name: str
+    parent: str | None
+    placebo: str | None
+    axes: tuple[Axis, ...]
+    needs_truth: bool = False
+    summary: str
+
+
+class MethodWorld(Protocol):
+    """A world in which methods can be compared."""
+
+    @property
+    def name(self) -> str:
+        """Name by which plans and reports call the world."""
+        ...
+
+    def methods(self) -> Mapping[str, WorldMethod]:
+        """The methods that it runs, by name."""
+        ...
+
+    def kl_targets(self) -> tuple[float, ...]:
+        """The KL at which gold is compared: from the world's truth, fixed before anything is trained."""
+        ...
+
+    def run(
+        self,
+        method: str,
+        configurations: Sequence[Mapping[str, float]],
+        seeds: Sequence[int],
+        *,
+        split: Literal["eval", "test"],
+    ) -> Outcome:
+        """Train every configuration with every seed, and score them on the prompts of the split.
+
+        Args:
+            method: a name of `methods()`.
+            configurations: `learning_rate`, `beta` and the method's own axes, each by name.
+            seeds: of the runs; the same seed is the same run whatever runs beside it.
+            split: `eval` for selection, `test` for the number that is reported.
+
+        Raises:
+            ConfigError: an unknown method, or a configuration with other keys than the method's axes.
+        """
+        ...

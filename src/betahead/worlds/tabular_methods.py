@@ -1,0 +1,145 @@
+"""A named tabular world as something that methods are compared in."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from betahead.errors import ConfigError
+from betahead.worlds.named import named_world
+from betahead.worlds.outcome import MethodWorld, Outcome, WorldMethod
+from betahead.worlds.tabular import Scores, TabularWorld, kl_quartiles, tabular_world
+from betahead.worlds.tabular_method_table import SHARED_AXES, TABULAR_METHODS, Planted, Values, planted_effect
+from betahead.worlds.tabular_oracles import oracle_of
+from betahead.worlds.tabular_pairs import TabularPairs, sampled_pairs
+from betahead.worlds.tabular_runs import COMPARED, Trained
+from betahead.worlds.tabular_settings import TabularSettings
+from betahead.worlds.tabular_training import train
+from betahead.worlds.world import Split
+
+# The worlds that the KL targets are read from; nothing is trained in them.
+_TRUTH_SEEDS = tuple(range(900, 908))
+
+
+def tabular_method_world(name: str, *, planted: Sequence[float] = ()) -> MethodWorld:
+    """The named world with every tabular method.
+
+    Args:
+        name: one of `NAMED_WORLDS`.
+        planted: sizes of planted effects, each of which is a further method `planted:SIZE`. They exist to test whether
+            a comparison finds an effect that is there.
+
+    Raises:
+        ConfigError: no world has that name.
+    """
+    return _TabularMethodWorld(name, planted)
+
+
+class _TabularMethodWorld:
+    """See `tabular_method_world`."""
+
+    def __init__(self, name: str, planted: Sequence[float]) -> None:
+        self.settings = named_world(name)
+        self.name = name
+        self._oracle = oracle_of(name)
+        effects = [planted_effect(size) for size in planted]
+        self._table = {**TABULAR_METHODS, **{method.described.name: method for method in effects}}
+
+    def methods(self) -> Mapping[str, WorldMethod]:
+        return MappingProxyType({name: method.described for name, method in self._table.items()})
+
+    def kl_targets(self) -> tuple[float, ...]:
+        world = tabular_world(self.settings, _TRUTH_SEEDS)
+        return tuple(kl_quartiles(world, self.settings.scored_split).tolist())
+
+    def run(
+        self,
+        method: str,
+        configurations: Sequence[Mapping[str, float]],
+        seeds: Sequence[int],
+        *,
+        split: Literal["eval", "test"],
+    ) -> Outcome:
+        began = time.perf_counter()
+        row = self._table.get(method)
+        if row is None:
+            raise ConfigError(f"`method` must be one of {', '.join(self._table)}, but is {method!r} instead.")
+        values = _values(row.described, configurations)
+        world, pairs = _world_of(self.settings, tuple(seeds))
+        planted = Planted(world=world, oracle=self._oracle)
+        scored, kept = _scored_prompts(self.settings, split)
+        trained = train(
+            world,
+            row.pairs(world, pairs),
+            row.runs(values, planted),
+            COMPARED,
+            row.learning(values, planted),
+            splits=[scored],
+            by_prompt=True,
+        )
+        scores = trained.by_prompt
+        assert scores is not None
+        return Outcome(
+            reward=_array(scores.reward[..., kept]) + row.bonus,
+            kl=_array(scores.kl[..., kept]),
+            win_rate=_array(scores.win_rate[..., kept]) + row.bonus,
+            finite=_array(_finite(trained, scores)),
+            checkpoints=tuple(step / COMPARED.steps for step in COMPARED.scored_steps),
+            same_prompts=False,
+            log_beta=None if row.of_batch else _array(_topic_means(world, trained.log_beta)),
+            seconds=time.perf_counter() - began,
+        )
+
+
+@lru_cache(maxsize=4)
+def _world_of(settings: TabularSettings, seeds: tuple[int, ...]) -> tuple[TabularWorld, TabularPairs]:
+    world = tabular_world(settings, seeds)
+    return world, sampled_pairs(world)
+
+
+def _scored_prompts(settings: TabularSettings, split: Literal["eval", "test"]) -> tuple[Split, slice]:
+    """The split of the world, and which of its prompts count.
+
+    Where prompts share nothing a policy moves on train prompts only, so every second of them is for selection and the
+    others are for the final number; gold is never trained on.
+    """
+    if settings.scored_split != "train":
+        return split, slice(None)
+    return "train", slice(0 if split == "eval" else 1, None, 2)
+
+
+def _values(method: WorldMethod, configurations: Sequence[Mapping[str, float]]) -> Values:
+    names = [axis.name for axis in (*SHARED_AXES, *method.axes)]
+    for configuration in configurations:
+        if set(configuration) != set(names):
+            raise ConfigError(
+                f"`configurations` of {method.name} must each hold {', '.join(names)}, but hold "
+                f"{', '.join(configuration) or 'nothing'} instead."
+            )
+        for axis in SHARED_AXES:
+            value = configuration[axis.name]
+            if not value > 0:
+                raise ConfigError(f"`{axis.name}` of {method.name} must be above 0, but is {value} instead.")
+    return {name: torch.tensor([float(c[name]) for c in configurations], dtype=torch.float64) for name in names}
+
+
+def _finite(trained: Trained, scores: Scores) -> Tensor:
+    each = torch.stack([scores.reward, scores.kl, scores.win_rate]).isfinite()
+    return ~trained.diverged & each.flatten(3).all(-1).all(0)
+
+
+def _topic_means(world: TabularWorld, log_beta: Tensor) -> Float[Tensor, "seeds configs topics"]:
+    topic = world.topic[: world.settings.train_prompts]
+    member = torch.nn.functional.one_hot(topic).double()
+    return log_beta @ (member / member.sum(0))
+
+
+def _array(of: Tensor) -> np.ndarray:
+    """Configurations before seeds."""
+    return of.transpose(0, 1).contiguous().numpy()

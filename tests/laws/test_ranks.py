@@ -1,0 +1,106 @@
+"""Two ranks learn what one does, also when their pairs need different numbers of passes."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from betahead.beta.learned import LearnedBeta
+from betahead.data.lengths import tokens_of_rows
+from betahead.train.parts import tokenized
+from betahead.train.trainer import DPOTrainer
+
+
+class Gradients(TrainerCallback):
+    """The gradients of every step by step and name."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for name, parameter in kwargs["model"].named_parameters():
+            if parameter.grad is not None:
+                self.steps[f"{state.global_step}/{name.removeprefix('module.')}"] = parameter.grad.clone()
+
+
+def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> tuple[Gradients, DPOTrainer, int]:
+    """Four steps of eight pairs in float64; what rank 0 saw, and its number of passes."""
+    torch.set_num_threads(1)
+    seen = Gradients()
+    args = tiny.arguments(
+        folder,
+        per_device_train_batch_size=batch,
+        max_steps=4,
+        optim="sgd",
+        learning_rate=0.05,
+        max_batch_tokens=budget,
+        train_sampling_strategy=strategy,
+        ddp_find_unused_parameters=False,
+    )
+    rule = LearnedBeta(prior_weight=3.0)
+    data = tokenized(tiny.pairs(16), tiny.tokenizer(), args, rule)
+    if strategy == "sequential":
+        # Short and long pairs in turns of four: in every step the second rank has the long ones.
+        by_length = sorted(range(16), key=[pair.longer_row for pair in tokens_of_rows(data)].__getitem__)
+        data = data.select([by_length[i] for i in (0, 1, 2, 3, 12, 13, 14, 15, 4, 5, 6, 7, 8, 9, 10, 11)])
+    trainer = DPOTrainer(
+        tiny.in_float64(tiny.qwen2()),
+        tiny.in_float64(tiny.qwen2(1)),
+        args,
+        train_dataset=data,
+        processing_class=tiny.tokenizer(),
+        callbacks=[seen],
+        beta=rule,
+    )
+    trainer.rule.double()
+    tiny.scattered(trainer.rule, 0.2)
+    batches = list(trainer.get_train_dataloader())
+    trainer.train()
+    return seen, trainer, sum(len(one["passes"]) for one in batches)
+
+
+def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) -> None:
+    """The body of a rank: its gradients and level in a file."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy)
+    assert trainer.accelerator.num_processes == 2
+    found = seen.steps | {"level": trainer.rule.level, "passes": torch.tensor(passes)}
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    for name in ("loss", "beta/mean", "rewards/margins"):
+        found[f"line/{name}"] = torch.tensor([line[name] for line in lines], dtype=torch.float64)
+    save_file({name: value.contiguous() for name, value in found.items()}, Path(folder) / f"rank{rank}.safetensors")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("budget", "strategy"), [(70, "sequential"), (1, "sequential"), (70, "group_by_length")])
+def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, tmp_path: Path) -> None:
+    wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port, budget, strategy), nprocs=2)
+    ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
+    if (budget, strategy) == (70, "sequential"):
+        assert ranks[0]["passes"] < ranks[1]["passes"]
+    lines = [line for line in alone.state.log_history if "loss" in line]
+    for rank in ranks:
+        torch.testing.assert_close(rank["level"], alone.rule.level.double(), rtol=1e-12, atol=0.0)
+        for name, gradient in wanted.steps.items():
+            assert (rank[name] - gradient).abs().max() <= 1e-12 * gradient.abs().max() + 1e-15, name
+    for name in ("loss", "beta/mean", "rewards/margins"):
+        assert ranks[0][f"line/{name}"].tolist() == pytest.approx([line[name] for line in lines], rel=1e-6, abs=1e-7)

@@ -1,0 +1,200 @@
+import re
+
+import pytest
+from bandit import PLAN, GaussianBandit, bandit_of
+
+from betahead.compare.cells import NamedPrompts, refuse_seen_prompts, world_of
+from betahead.compare.plan import load_plan
+from betahead.compare.resolved import Test, load_resolved, resolve
+from betahead.errors import ConfigError, DataError
+
+
+def resolved_of(text=PLAN):
+    return resolve(load_plan(text), bandit_of)
+
+
+def test_a_plan_takes_spaces_and_targets_from_its_worlds():
+    resolved = resolved_of()
+    assert list(resolved.spaces["shifted"]) == ["learning_rate", "beta", "knob"]
+    assert resolved.spaces["shifted"]["knob"].high == 2.0
+    assert resolved.targets == {"bandit/one": (0.02, 0.1)}
+    assert resolved.tests == (Test(a="shifted", b="fixed"),)
+
+
+def test_tuning_seeds_are_never_final_seeds():
+    resolved = resolved_of()
+    assert (len(resolved.tuning_seeds), len(resolved.final_seeds)) == (2, 8)
+    assert not set(resolved.tuning_seeds) & set(resolved.final_seeds)
+
+
+def test_the_hash_names_what_decides_and_no_line_break():
+    first = resolved_of()
+    assert first.hash == resolved_of(PLAN.replace("rope: 0.01", "rope:   0.01   # a remark")).hash
+    assert first.hash != resolved_of(PLAN.replace("rope: 0.01", "rope: 0.02")).hash
+    # What the world declares counts too: another space is another plan.
+    wide = resolve(load_plan(PLAN.replace("high: 2.0}}}", "high: 3.0}}}")), bandit_of)
+    assert first.hash != wide.hash
+
+
+def test_the_hash_covers_the_targets_of_the_world():
+    class Moved(GaussianBandit):
+        def kl_targets(self):
+            return (0.02, 0.2)
+
+    assert resolve(load_plan(PLAN), Moved).hash != resolved_of().hash
+
+
+MECHANISM = PLAN.replace("  - {a: shifted, b: fixed}", "  - {a: shifted, b: copy, claim: mechanism}").replace(
+    "  fixed: {}", "  fixed: {}\n  copy: {}\n  'permuted:shifted': {}"
+)
+
+
+def test_a_mechanism_is_tested_against_rival_parent_and_placebo():
+    assert resolved_of(MECHANISM).tests == tuple(Test(a="shifted", b=b) for b in ("copy", "fixed", "permuted:shifted"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            PLAN.replace("shifted:", "shiftet:"),
+            "`methods.shiftet` is not a method of bandit/one; did you mean `shifted`?",
+        ),
+        (
+            PLAN.replace("space: {knob", "space: {nob"),
+            "`methods.shifted.space.nob` is not an axis of shifted; did you mean `knob`?",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {space: {knob: {low: 1, high: 2}}}"),
+            "`methods.fixed.space.knob` is not an axis of fixed; it has none beyond the shared `axes`.",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {include: [{learning_rate: 0.1, beta: 5.0}]}"),
+            "`methods.fixed.include.0.beta` must be inside its declared space [0.1, 2], but is 5 instead; widen the "
+            "space for every configuration or leave this one out.",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {include: [{learning_rate: 0.1}]}"),
+            "`methods.fixed.include.0.beta` is missing; give every axis of the space a value.",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {include: [{learning_rate: 0.1, beta: 1, knob: 1}]}"),
+            "`methods.fixed.include.0.knob` is not an axis of the space; there are beta, learning_rate.",
+        ),
+        (
+            PLAN.replace("b: fixed}", "b: fixt}"),
+            "`comparisons` names 'fixt', which is not among the plan's `methods`; did you mean `fixed`?",
+        ),
+        (
+            PLAN.replace("  fixed: {}", "  fixed: {}\n  oracle: {}").replace("a: shifted, b", "a: oracle, b"),
+            "`comparisons` must not claim that oracle is better, because it reads the truth of its world; "
+            "say `claim: bound`.",
+        ),
+        (
+            PLAN.replace("  fixed: {}", "  fixed: {}\n  copy: {}").replace(
+                "a: shifted, b: fixed}", "a: copy, b: fixed, claim: mechanism}"
+            ),
+            "`comparisons` claims a mechanism for copy, which has no placebo; name one with `placebo: METHOD`, or say "
+            "`claim: better`.",
+        ),
+        (
+            MECHANISM.replace("\n  'permuted:shifted': {}", ""),
+            "`comparisons (placebo of shifted)` names 'permuted:shifted', which is not among the plan's `methods`;",
+        ),
+        (
+            PLAN + "headroom: {fixed: fixed, oracle: orakel, learned: [shifted]}\n",
+            "`headroom` names 'orakel', which is not among the plan's `methods`; there are fixed, shifted.",
+        ),
+        (PLAN.replace("seeds: 8", "seeds: 5"), "`finals.seeds` must be at least 6 for 1 tests at alpha 0.05"),
+    ],
+)
+def test_a_plan_that_its_worlds_cannot_serve_is_refused_in_one_sentence(text, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        resolved_of(text)
+
+
+def test_cells_that_declare_other_axes_are_refused():
+    class Other(GaussianBandit):
+        def methods(self):
+            found = dict(super().methods())
+            if self.name == "two":
+                found["shifted"] = found["fixed"]
+            return found
+
+    with pytest.raises(
+        ConfigError, match=r"`methods\.shifted` must have the same axes in every cell, but two declares"
+    ):
+        resolve(load_plan(PLAN.replace("[bandit/one]", "[one, two]")), Other)
+
+
+def test_the_family_is_tests_times_cells_or_the_tests_of_a_cell():
+    two = PLAN.replace("[bandit/one]", "[bandit/one, bandit/two]")
+    assert resolved_of(two).family == 2
+    assert resolved_of(two + "holm: per_cell\n").family == 1
+
+
+@pytest.mark.parametrize("cell", ["tabular", "tablar/uniform", "tabular/"])
+def test_a_cell_is_kind_and_name(cell):
+    with pytest.raises(
+        ConfigError, match=re.escape("`cells` must be KIND/NAME with KIND one of tabular, sequence") + f".*{cell!r}"
+    ):
+        world_of(cell)
+
+
+def test_an_unknown_world_is_refused():
+    with pytest.raises(ConfigError, match="but is 'unform' instead"):
+        world_of("tabular/unform")
+
+
+class Texts(GaussianBandit):
+    """A world with prompts in words, one of which is in train and test."""
+
+    def prompt_texts(self, split):
+        return {"train": ["How?", "Why?"], "eval": ["Who?"], "test": ["When?", "Why?"]}[split]
+
+
+def test_test_prompts_that_appear_in_train_are_refused():
+    with pytest.raises(DataError) as refused:
+        resolve(load_plan(PLAN), Texts)
+    assert str(refused.value) == (
+        "The test prompts of bandit/one must be unseen, but 1 of them appear in train too, such as 'Why?'; remove them "
+        "from one of the two."
+    )
+    refuse_seen_prompts(GaussianBandit(), "no texts")
+
+
+def test_the_language_model_is_a_cell_whose_test_prompts_are_unseen():
+    world = world_of("sequence/grammar")
+    assert isinstance(world, NamedPrompts)
+    refuse_seen_prompts(world, "sequence/grammar")
+    assert len(world.prompt_texts("train")) > 10_000 and len(world.prompt_texts("test")) == 128
+    with pytest.raises(ConfigError, match="`world` must be grammar, but is 'grammer' instead"):
+        world_of("sequence/grammer")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (
+            PLAN.replace("shifted:", "shiftet:"),
+            "configuration, line 6: `methods.shiftet` is not a method of bandit/one;",
+        ),
+        (
+            PLAN.replace("fixed: {}", "fixed: {include: [{learning_rate: 0.1, beta: 5.0}]}"),
+            "configuration, line 5: `methods.fixed.include.0.beta` must be inside its declared space",
+        ),
+        (PLAN.replace("seeds: 8", "seeds: 5"), "configuration, line 11: `finals.seeds` must be at least 6"),
+        (
+            PLAN.replace("b: fixed}", "b: fixt}"),
+            "configuration, line 13: `comparisons` names 'fixt', which is not among",
+        ),
+        (PLAN.replace("finals:", "finalz:"), "configuration, line 11: `finalz` is not a section"),
+    ],
+)
+def test_a_mistake_is_found_at_its_line(text, start):
+    with pytest.raises(ConfigError, match="^" + re.escape(start)):
+        load_resolved(text, bandit_of)
+
+
+def test_a_plan_without_mistakes_is_resolved_as_it_is():
+    assert load_resolved(PLAN, bandit_of).hash == resolved_of().hash

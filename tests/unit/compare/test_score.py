@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from bandit import GaussianBandit
+
+from betahead.compare.score import from_text, joined, over_prompts, scores_of, to_text
+from betahead.worlds.outcome import Outcome
+from betahead.worlds.tabular_frontier import reward_at_kl
+
+
+def outcome_of(reward, kl, *, finite=None, same_prompts=True):
+    reward, kl = np.asarray(reward, dtype=float), np.asarray(kl, dtype=float)
+    return Outcome(
+        reward=reward,
+        kl=kl,
+        win_rate=reward / 10,
+        finite=np.ones(reward.shape[:2], dtype=bool) if finite is None else np.asarray(finite),
+        checkpoints=tuple(np.linspace(0, 1, reward.shape[2])),
+        same_prompts=same_prompts,
+        log_beta=None,
+        seconds=1.5,
+    )
+
+
+def one_run(reward, kl, **fields):
+    """One configuration, one seed, one prompt."""
+    return outcome_of(np.array(reward)[None, None, :, None], np.array(kl)[None, None, :, None], **fields)
+
+
+def test_gold_at_a_kl_is_read_between_two_checkpoints_in_the_root_of_kl():
+    scores = scores_of(one_run([0.0, 1.0, 3.0], [0.0, 1.0, 4.0]), [0.25, 2.25, 4.0], [])
+    assert [float(scores.values[f"gold_at_kl_{i}"][0, 0]) for i in range(3)] == pytest.approx([0.5, 2.0, 3.0])
+
+
+def test_gold_at_a_kl_agrees_with_the_frontier_of_the_worlds():
+    rng = np.random.default_rng(0)
+    reward = rng.normal(size=(3, 4, 6, 5))
+    kl = np.cumsum(rng.uniform(0, 1, size=(3, 4, 6, 5)), axis=2) * np.array([0, 1, 1, 1, 0.5, 1])[None, None, :, None]
+    targets = [0.3, 0.9, 1.4]
+    scores = scores_of(outcome_of(reward, kl), targets, [])
+    theirs = reward_at_kl(
+        torch.tensor(reward.mean(-1)), torch.tensor(kl.mean(-1)), torch.tensor(targets, dtype=torch.float64)
+    ).numpy()
+    for number in range(3):
+        ours = scores.values[f"gold_at_kl_{number}"].mean(axis=1)
+        reached = np.isfinite(theirs[..., number].ravel())
+        assert reached.any()
+        np.testing.assert_allclose(ours[reached], theirs[..., number].ravel()[reached], rtol=1e-12)
+
+
+def test_a_run_that_falls_short_of_a_kl_has_its_last_reward():
+    scores = scores_of(one_run([0.0, 1.0, 3.0], [0.0, 1.0, 4.0]), [9.0], [])
+    assert float(scores.values["gold_at_kl_0"][0, 0]) == 3.0
+
+
+def test_the_price_of_kl_is_taken_at_the_end():
+    scores = scores_of(one_run([0.0, 5.0, 3.0], [0.0, 1.0, 4.0]), [], [0.1, 1.0])
+    assert [float(scores.values[f"gold_minus_kl_{i}"][0, 0]) for i in range(2)] == pytest.approx([2.6, -1.0])
+    assert (float(scores.values["reward"][0, 0]), float(scores.values["win_rate"][0, 0])) == (3.0, pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_run_that_diverged_counts_with_its_worst_finite_checkpoint(flagged):
+    reward = [0.2, 0.5, -0.3, np.nan if not flagged else 9.0]
+    scores = scores_of(
+        one_run(reward, [0.0, 0.5, 2.0, np.inf if not flagged else 3.0], finite=[[not flagged]]), [0.1], [1.0]
+    )
+    assert not scores.finite[0]
+    assert float(scores.values["gold_at_kl_0"][0, 0]) == -0.3
+    assert float(scores.values["reward"][0, 0]) == -0.3
+    # The worst price along the way, an infinite last checkpoint left out.
+    assert float(scores.values["gold_minus_kl_0"][0, 0]) == pytest.approx(-2.3)
+
+
+def test_a_run_that_diverged_is_never_worth_more_than_the_reference():
+    scores = scores_of(one_run([0.2, 0.5, np.nan], [0.0, 0.5, np.nan]), [0.1], [])
+    assert float(scores.values["gold_at_kl_0"][0, 0]) == 0.2
+
+
+def test_prompts_nested_in_seeds_are_averaged_and_shared_ones_kept():
+    reward = np.arange(2 * 3 * 2 * 4, dtype=float).reshape(2, 3, 2, 4)
+    kept = scores_of(outcome_of(reward, np.abs(reward)), [], [])
+    nested = scores_of(outcome_of(reward, np.abs(reward), same_prompts=False), [], [])
+    assert kept.values["reward"].shape == (6, 4) and nested.values["reward"].shape == (6, 1)
+    np.testing.assert_allclose(over_prompts(kept).values["reward"], nested.values["reward"])
+
+
+def test_scores_come_back_bit_by_bit_from_their_text():
+    world = GaussianBandit()
+    configurations = [{"learning_rate": rate, "beta": 0.3} for rate in (0.05, 0.2)]
+    scores = scores_of(world.run("unstable", configurations, [1, 2, 3], split="eval"), world.kl_targets(), [0.1])
+    again = from_text(to_text(scores))
+    assert again.values.keys() == scores.values.keys()
+    for name, value in scores.values.items():
+        np.testing.assert_array_equal(again.values[name], value)
+    for name in ("path", "finite", "log_beta"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
+    assert (again.checkpoints, again.seconds) == (scores.checkpoints, scores.seconds)
+
+
+def test_runs_of_several_calls_are_joined_in_the_order_asked_for():
+    first = scores_of(outcome_of(np.full((1, 2, 2, 1), 1.0), np.zeros((1, 2, 2, 1))), [], [])
+    second = scores_of(outcome_of(np.full((1, 1, 2, 1), 2.0), np.zeros((1, 1, 2, 1))), [], [])
+    both = joined([first, second], [2, 0, 1])
+    assert both.values["reward"].ravel().tolist() == [2.0, 1.0, 1.0]
+    assert both.seconds == 3.0

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from betahead.compare.reach import sds_for_better
+from betahead.compare.verdict import Rules, decide, mechanism
+from betahead.stats.bootstrap import Interval
+from betahead.stats.multiple import holm
+from betahead.stats.paired import sign_flip_p
+
+RULES = Rules(rope=0.1)
+
+
+def decision(differences, rules=RULES):
+    return decide([[np.asarray(differences, dtype=float)[:, None]]], rules)[0][0]
+
+
+def finals(mean, sd, count=20, seed=0):
+    noise = np.random.default_rng(seed).standard_normal(count)
+    return mean + sd * (noise - noise.mean()) / noise.std(ddof=1)
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        (finals(0.3, 0.1), "better"),
+        (finals(-0.3, 0.1), "worse"),
+        (finals(0.0, 0.1), "equivalent"),
+        (finals(0.0, 1.0), "inconclusive"),
+        # Significant, but too small to be worth having, and not shown to be.
+        (finals(0.09, 0.05), "inconclusive"),
+        (finals(0.05, 0.02), "equivalent"),
+        (np.zeros(20), "equivalent"),
+        # Five finals: no p below 1/16, whatever the effect.
+        (finals(0.5, 0.01, count=5), "inconclusive"),
+    ],
+)
+def test_a_verdict_follows_from_interval_effect_p_and_wins(differences, verdict):
+    assert decision(differences).verdict == verdict
+
+
+def test_a_win_that_rests_on_few_large_finals_is_not_better():
+    # 14 small losses and six large gains per 20: mean clearly positive, but a fresh run mostly loses.
+    differences = np.array([-0.01] * 14 + [2.0] * 6)
+    its = decision(differences)
+    assert its.effect.low > 0 and its.p_holm < 0.05 and its.wins.estimate == 0.3
+    assert its.verdict == "inconclusive"
+
+
+def test_holm_runs_over_each_family_on_its_own():
+    tests = [finals(mean, 0.2, count=10, seed=seed)[:, None] for seed, mean in enumerate((0.3, 0.12, 0.0))]
+    together = decide([tests], Rules(rope=0.1, family=3))[0]
+    p = np.array([sign_flip_p(one[:, 0]) for one in tests])
+    np.testing.assert_allclose([one.p for one in together], p)
+    np.testing.assert_allclose([one.p_holm for one in together], holm(p))
+    apart = decide([[one] for one in tests], RULES)
+    assert [one[0].p_holm for one in apart] == [one[0].p for one in apart]
+
+
+def test_prompts_that_all_finals_share_widen_the_interval():
+    rng = np.random.default_rng(2)
+    prompts = rng.normal(0.2, 1.0, size=30)
+    crossed = prompts + rng.normal(0, 0.1, size=(10, 30))
+    shared = decide([[crossed]], RULES)[0][0]
+    nested = decide([[crossed.mean(axis=1, keepdims=True)]], RULES)[0][0]
+    assert shared.effect.estimate == pytest.approx(nested.effect.estimate)
+    assert shared.effect.high - shared.effect.low > 3 * (nested.effect.high - nested.effect.low)
+
+
+def test_an_inconclusive_test_says_how_many_finals_would_settle_it_and_others_do_not():
+    unclear = decision(finals(0.05, 0.4))
+    assert unclear.verdict == "inconclusive" and unclear.finals_to_settle > 20
+    assert unclear.minimum_detectable_effect == pytest.approx(0.4 * 0.66, abs=0.01)
+    settled = decision(finals(0.05, 0.4 * (20 / unclear.finals_to_settle) ** 0.5))
+    assert settled.effect.high - settled.effect.low < unclear.effect.high - unclear.effect.low
+    assert decision(finals(0.3, 0.1)).finals_to_settle is None
+
+
+@pytest.mark.parametrize(
+    ("against", "verdict"),
+    [
+        ({"fixed": "better", "permuted": "better"}, "shown"),
+        ({"fixed": "better", "permuted": "equivalent"}, "refuted"),
+        ({"fixed": "worse", "permuted": "better"}, "refuted"),
+        ({"fixed": "better", "permuted": "inconclusive"}, "inconclusive"),
+    ],
+)
+def test_a_mechanism_needs_every_one_of_its_opponents(against, verdict):
+    assert mechanism(against) == verdict
+
+
+def test_the_effect_that_reaches_better_is_found_in_four_of_five_replays():
+    rules = Rules(rope=0.5 * sds_for_better(12, alpha=0.05, family=1), replicates=400)
+    rng = np.random.default_rng(3)
+    found = [decision(rng.normal(2 * rules.rope, 1.0, size=12), rules).verdict == "better" for _ in range(300)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_no_effect_reaches_better_with_too_few_finals():
+    assert sds_for_better(5, alpha=0.05, family=1) == float("inf")
+    assert sds_for_better(20, alpha=0.05, family=1) < sds_for_better(20, alpha=0.05, family=80)
+
+
+def test_one_final_has_no_interval_and_no_verdict():
+    its = decision([0.4])
+    assert its.effect == Interval(estimate=0.4, low=None, high=None)
+    assert its.verdict == "inconclusive" and its.finals_to_settle is None
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.08, 0.07), (-0.08, 0.07), (0.09, 0.05)])
+def test_a_difference_near_the_rope_asks_for_more_finals_than_there_were(mean, sd):
+    its = decision(finals(mean, sd))
+    assert its.verdict == "inconclusive" and its.finals_to_settle > 20

@@ -1,0 +1,161 @@
+"""The sequence world for comparisons, in small: one reference for all runs, real training, graded samples."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from betahead.errors import ConfigError
+from betahead.runs.sequence import SEQUENCE_METHODS, SHARED_AXES, _clean, sequence_method_world
+from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
+from betahead.worlds.grammar import GrammarWorld
+from betahead.worlds.small_model import SmallModelSpec
+
+TINY = SequenceSettings(
+    corpus=300,
+    reference=SmallModelSpec(
+        hidden_size=32, layers=1, intermediate_size=64, vocab_size=400, tokens=40_000, row_tokens=128
+    ),
+    pairs=48,
+    eval_prompts=8,
+    test_prompts=10,
+    max_new_tokens=12,
+    checkpoints=(0.5, 1.0),
+)
+GIVEN = {"learning_rate": 3e-3, "beta": 0.3, "beta_learning_rate": 1e-2, "rho": 0.1}
+
+
+def configuration(method, **changes):
+    axes = (*SHARED_AXES, *SEQUENCE_METHODS[method].axes)
+    return {axis.name: (GIVEN | changes)[axis.name] for axis in axes}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture(scope="module")
+def world(cache):
+    return sequence_method_world(TINY, cache=cache)
+
+
+@pytest.mark.parametrize("method", SEQUENCE_METHODS)
+def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, capsys):
+    out = world.run(method, [configuration(method)], [0], split="eval")
+    assert capsys.readouterr() == ("", "")
+    assert out.reward.shape == out.kl.shape == out.win_rate.shape == (1, 1, 3, 8)
+    assert out.checkpoints == (0.0, 0.5, 1.0) and out.same_prompts and out.finite.all()
+    assert (out.kl[:, :, 0] == 0).all() and (out.win_rate[:, :, 0] == 0.5).all()
+    assert (out.kl[:, :, 1:].mean(-1) > 1e-3).all()
+    assert ((out.reward >= 0) & (out.reward <= 1)).all() and ((out.win_rate >= 0) & (out.win_rate <= 1)).all()
+    assert out.log_beta is not None and out.log_beta.shape == (1, 1, 8)
+    if SEQUENCE_METHODS[method].axes:
+        assert np.ptp(out.log_beta) > 1e-4
+    else:
+        np.testing.assert_allclose(out.log_beta, math.log(0.3), rtol=1e-6)
+
+
+def test_a_run_repeats_and_a_renamed_copy_is_the_same_and_another_seed_is_not(world):
+    runs = [
+        world.run(name, [configuration(name)], [seed], split="test")
+        for name, seed in (("fixed", 1), ("fixed", 1), ("renamed", 1), ("fixed", 2))
+    ]
+    for same in runs[1:3]:
+        assert np.array_equal(runs[0].reward, same.reward) and np.array_equal(runs[0].kl, same.kl)
+    assert not np.array_equal(runs[0].kl, runs[3].kl)
+    assert np.array_equal(runs[0].reward[0, 0, 0], runs[3].reward[0, 0, 0])
+
+
+def test_the_placebo_has_the_level_of_its_rule_and_none_of_its_allocation(world):
+    # A head that stays where it starts: β = β₀·(log PPL/g), for each pair or for the one after it.
+    found = {
+        method: world.run(method, [configuration(method, beta_learning_rate=1e-12)], [0], split="eval").log_beta[0, 0]
+        for method in ("perspective_quadratic", "permuted:perspective_quadratic")
+    }
+    rule, placebo = found.values()
+    assert abs(rule.mean() - placebo.mean()) < 0.02 and abs(rule.mean() - math.log(0.3)) < 0.1
+    # Topics are in turn, so a pair's neighbour is of another topic.
+    assert np.ptp(rule) > 0.03 and np.corrcoef(rule, placebo)[0, 1] < 0.5
+
+
+def test_a_run_that_diverges_is_recorded_as_such(world):
+    out = world.run("fixed", [configuration("fixed", learning_rate=1e30)], [0], split="eval")
+    assert not out.finite.any()
+    assert np.isfinite(out.reward[:, :, 0]).all() and np.isnan(out.reward[:, :, 1:]).all()
+
+
+def test_the_reference_is_fitted_once_and_named_by_its_content(cache):
+    folder = shared_reference(TINY, cache)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert shared_reference(TINY, cache) == folder
+    # What the reference does not depend on does not name it.
+    assert shared_reference(replace(TINY, pairs=7, samples=3), cache) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    other = shared_reference(replace(TINY, corpus=200), cache)
+    assert other != folder
+    assert not list(cache.glob(".fitting-*"))
+
+
+def test_a_reference_of_more_than_a_million_parameters_is_refused_and_leaves_nothing(tmp_path):
+    large = replace(TINY, reference=SmallModelSpec(hidden_size=256, layers=4, tokens=512, row_tokens=128))
+    with pytest.raises(
+        ConfigError, match=r"^`reference` must have at most 1,000,000 parameters, but has [\d,]+ instead"
+    ):
+        shared_reference(large, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_references_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "betahead" / "references"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path("~/.cache/betahead/references").expanduser()
+
+
+def test_the_default_run_is_small_and_long_enough_to_be_early_stopped():
+    settings = SequenceSettings()
+    assert settings.steps == 120 and list(settings.scored_steps) == [12, 30, 60, 90, 120]
+
+
+def test_clean_labels_are_those_of_gold():
+    pairs = GrammarWorld().pairs(200, 3, "train")
+    assert any(pair.flipped for pair in pairs)
+    for pair in pairs:
+        clean = _clean(pair)
+        assert clean.chosen_gold > clean.rejected_gold and not clean.flipped
+        assert {clean.chosen, clean.rejected} == {pair.chosen, pair.rejected}
+
+
+def test_kl_targets_are_the_protocols_and_placebos_are_methods(world):
+    assert world.kl_targets() == (1.0, 2.0, 5.0)
+    for method in world.methods().values():
+        assert method.placebo is None or world.methods()[method.placebo].axes == method.axes
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: w.run("dpo", [], [0], split="eval"), "`method` must be one of fixed, perspective_quadratic, "),
+        (
+            lambda w: w.run("fixed", [GIVEN], [0], split="eval"),
+            "`configurations` of fixed must each hold learning_rate, beta, but hold "
+            "learning_rate, beta, beta_learning_rate, rho instead.",
+        ),
+        (
+            lambda w: w.run("fixed", [{"learning_rate": 0.0, "beta": 0.1}], [0], split="eval"),
+            "`learning_rate` of fixed must be above 0, but is 0.0 instead.",
+        ),
+        (lambda _: replace(TINY, pairs=0), "`pairs` must be at least 1, but is 0 instead."),
+        (
+            lambda _: replace(TINY, checkpoints=(0.5, 0.9)),
+            "`checkpoints` must be rising shares in (0, 1] that end at 1, but are (0.5, 0.9) instead.",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused(call, message, world):
+    with pytest.raises(ConfigError) as caught:
+        call(world)
+    assert str(caught.value).startswith(message)
