@@ -1,9 +1,11 @@
 """`betahead eval` as a person and as a program call it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 import typer
@@ -71,6 +73,37 @@ def test_data_of_ones_own_are_found_through_the_environment(run, tmp_path, monke
     assert (result["pairs"]["pairs"], result["pairs"]["prompts"]) == (3, 3)
     assert result["pairs"]["longer_wins"]["estimate"] == 1.0
     assert result["pairs"]["domains"] == {}
+
+
+def test_prompts_that_were_trained_on_are_counted_beside_what_is_measured_on_them(run, tmp_path):
+    split_off = found(run, "--kl-prompts", 0)
+    assert split_off["shared_prompts"] == 0
+    held_out = {row["prompt"] for row in pq.read_table(run / "prompts.parquet").to_pylist()}
+    trained = next(row for row in tiny_run.pair_rows() if row["prompt"] not in held_out)
+    unseen = next(row for row in tiny_run.pair_rows() if row["prompt"] in held_out)
+    file = tiny_run.write_rows(tmp_path / "near.jsonl", [*FRESH, trained, unseen])
+    assert found(run, "--data", file, "--kl-prompts", 0)["shared_prompts"] == 1
+    assert "leak: 1 of the 5 prompts were trained on too; what is measured on them" in shown(
+        run, "--data", file, "--kl-prompts", 0
+    )
+    tiny_run.write_rows(tmp_path / "fresh.jsonl", FRESH)
+    assert "leak" not in shown(run, "--data", tmp_path / "fresh.jsonl", "--kl-prompts", 0)
+
+
+def test_a_run_whose_training_data_are_gone_says_that_it_cannot_compare(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace(str(run.parent / "pairs.jsonl"), str(tmp_path / "gone.jsonl")))
+    file = tiny_run.write_rows(tmp_path / "fresh.jsonl", FRESH)
+    assert found(copy, "--data", file, "--kl-prompts", 0)["shared_prompts"] is None
+    assert "leak unknown: the run's training data are no longer there" in shown(copy, "--data", file, "--kl-prompts", 0)
+    for content, detail in (("{", "Expecting"), ("{}", "'data'"), (None, "No such file")):
+        (copy / "run.json").unlink() if content is None else (copy / "run.json").write_text(content)
+        error = ran(copy, "--data", file, "--kl-prompts", 0).exception
+        assert isinstance(error, DataError)
+        assert str(error).startswith(f"the run's record must be loadable from {copy / 'run.json'}, but is not (")
+        assert detail in str(error)
 
 
 def test_rows_that_were_left_out_are_counted(run, tmp_path):

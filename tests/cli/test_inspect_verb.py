@@ -1,6 +1,7 @@
 """`betahead inspect` as a person and as a program call it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -81,16 +82,47 @@ def test_options_and_file_come_together_in_this_order(run, tmp_path):
 
 
 def test_the_table_shows_each_prompt_on_a_line(run):
-    output = shown(run, "--prompt", "What is rain?", "--prompt", "a\x1b[31m [red]b[/red]\n" + "c " * 30)
+    words = ("--prompt", "What is rain?", "--prompt", "a\x1b[31m [red]b[/red]\n" + "c " * 30)
+    output = shown(run, *words)
     lines = output.splitlines()
     (row,) = [line for line in lines if "What is rain?" in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    found = json.loads(shown(run, "--prompt", "What is rain?", "--json"))["prompts"][0]
+    found = json.loads(shown(run, *words, "--json"))["prompts"][0]
     assert cells[2] == f"{found['log_ppl']:.3f}"
     assert cells[4:7] == [f"{found['f']:.3f}", {"up": "↑", "down": "↓"}[found["pushed"]], f"{found['beta']:.4g}"]
     assert any("a [31m [red]b[/red] c c c" in line and "…" in line for line in lines)
     assert "\x1b" not in output
-    assert "held-out prompts at 100% of training with a smaller value." in output
+    assert cells[3] == f"{found['log_ppl_training_quantile']:.0%} / {found['log_ppl_quantile']:.0%}"
+    assert cells[7] == f"{found['beta_training_quantile']:.0%} / {found['beta_quantile']:.0%}"
+    assert "share with a smaller value, first of the run's training prompts (19 sampled, at the end)," in output
+    assert "held-out prompts at 100% of training." in output
+
+
+def test_a_prompt_is_placed_among_the_training_prompts_as_the_trained_policy_sees_them(run):
+    kept = json.loads((run / "training_prompts.json").read_text())
+    assert kept["prompts"] == len(kept["beta"]) == len(kept["log_ppl"]) == 19
+    assert kept["beta"] == sorted(kept["beta"])
+    held_out = {row["prompt"] for row in pq.read_table(run / "prompts.parquet").to_pylist()}
+    trained = sorted({row["prompt"] for row in tiny_run.pair_rows()} - held_out)
+    words = [word for prompt in trained for word in ("--prompt", prompt)]
+    found = json.loads(shown(run, *words, "--json"))
+    assert found["training"] == {"prompts": 19}
+    assert sorted(view["beta"] for view in found["prompts"]) == pytest.approx(kept["beta"], rel=1e-4)
+    places = sorted(view["beta_training_quantile"] for view in found["prompts"])
+    assert places == pytest.approx([(n + 0.5) / 19 for n in range(19)], abs=0.053)
+
+
+def test_a_run_that_kept_no_training_prompts_is_inspected_without_them(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "training_prompts.json").unlink()
+    found = json.loads(shown(copy, "--prompt", "What is rain?", "--json"))
+    assert found["training"] is None
+    assert found["prompts"][0]["beta_training_quantile"] is None
+    assert "training prompts (the run kept none)" in shown(copy, "--prompt", "What is rain?")
+    (copy / "training_prompts.json").write_text("{}")
+    broken = ran(copy, "--prompt", "What is rain?").exception
+    assert str(broken).startswith(f"{copy / 'training_prompts.json'} must hold the run's training prompts, but is bro")
 
 
 def test_a_fixed_beta_is_inspected_too(fixed_run):

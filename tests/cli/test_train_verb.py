@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,52 +13,14 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from betahead.beta.files import load_rule
-from betahead.cli.main import main
-
-CONFIG = """
-model: {{name: {model}, dtype: float32}}
-data: {{train: {data}, max_length: 64, holdout: 0.25}}
-beta: {{kind: learned, net: mlp}}
-train: {{max_steps: 4, per_device_train_batch_size: 4, learning_rate: 1.0e-3, logging_steps: 1, use_cpu: true}}
-evaluate: {{prompts: 6, samples: 2, max_new_tokens: 8}}
-output: {output}
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_run.write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def world(model, tmp_path, monkeypatch):
-    """A folder with a model, pairs and a config, and the command line in it."""
-    tiny_run.write_rows(tmp_path / "pairs.jsonl", tiny_run.pair_rows())
-    text = CONFIG.format(model=model, data="pairs.jsonl", output="runs/one")
-    (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def betahead(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["betahead", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+from betahead.runs.opened import open_run
 
 
 def rows(path):
@@ -71,7 +32,15 @@ def test_a_run_leaves_everything_that_its_folder_promises(world, betahead):
     assert code == 0, err
     run = world / "runs" / "one"
     promised = ["config.yaml", "run.json", "metrics.jsonl", "prompts.parquet", "samples.jsonl", "checkpoints"]
-    promised += ["policy", "failures", "beta_head.safetensors", "beta_head.json", "summary.json", "DONE"]
+    promised += [
+        "training_prompts.json",
+        "policy",
+        "failures",
+        "beta_head.safetensors",
+        "beta_head.json",
+        "summary.json",
+        "DONE",
+    ]
     assert sorted(path.name for path in run.iterdir()) == sorted(promised)
 
     steps = [row for row in rows(run / "metrics.jsonl") if "loss" in row]
@@ -168,6 +137,16 @@ def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world
         "pairs.jsonl.refcache",
         "runs",
     ]
+    code, _, err = betahead("train", "fit.yaml", "output=runs/adapted", "model.adapter={kind: lora, rank: 2}")
+    assert code == 0, err
+    policy = world / "runs" / "adapted" / "policy"
+    settings = json.loads((policy / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(world / "runs" / "adapted" / "reference")
+    assert AutoModelForCausalLM.from_pretrained(policy).num_parameters() > 0
+    assert not [path for path in policy.iterdir() if b".betahead-fit" in path.read_bytes()]
+    # Other tools would have to be told where a run went; betahead knows.
+    (world / "runs" / "adapted").rename(world / "runs" / "moved")
+    assert open_run(world / "runs" / "moved", device="cpu").reference.adapters_off
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(world, betahead):
@@ -208,6 +187,31 @@ def test_a_run_whose_loss_is_no_number_stops_with_a_sentence_and_what_was_seen(c
     run = world / "runs" / "one"
     assert json.loads((run / "failures" / "not_finite.json").read_text())["step"] >= 1
     assert not (run / "DONE").exists()
+
+
+@pytest.mark.parametrize("silence", ["train.logging_steps=100", "train.logging_strategy=no"])
+def test_a_policy_that_is_no_number_is_not_saved_where_the_log_never_looked(silence, world, betahead):
+    words = ["train.learning_rate=1e30", "train.max_grad_norm=0", "train.save_strategy=no", silence]
+    code, out, err = betahead("train", "one.yaml", *words)
+    assert code == 2
+    assert err.startswith("error: training must stay finite, but `")
+    assert "Traceback" not in out + err
+    run = world / "runs" / "one"
+    assert json.loads((run / "failures" / "not_finite.json").read_text())["step"] == 4
+    assert not (run / "DONE").exists()
+    assert not (run / "policy").exists()
+
+
+def test_a_run_that_cannot_begin_takes_no_other_run_with_it(world, betahead, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        (world / "runs" / "other").mkdir()
+        (world / "runs" / "other" / "summary.json").write_text("hours of work")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("betahead.runs.training.answers_of", interrupted)
+    assert betahead("train", "one.yaml")[0] == 130
+    assert [path.name for path in (world / "runs").iterdir()] == ["other"]
+    assert (world / "runs" / "other" / "summary.json").read_text() == "hours of work"
 
 
 # What a bad input gets -------------------------------------------------------------------------------------------
@@ -265,7 +269,71 @@ BAD_SETTINGS = {
         r"`train\.gradient_accumulation_steps` must be at least 1",
     ),
     "no epoch": (["train.max_steps=-1", "train.num_train_epochs=0"], r"`train\.num_train_epochs` must be above 0"),
-    "an optimizer whose package is missing": (["train.optim=adamw_8bit"], r"`train` must be a combination"),
+    "an optimizer whose package is missing": (
+        ["train.optim=adamw_8bit", "model.name=./no-model"],
+        r"`train\.optim` must be an optimizer whose package is installed, but is adamw_8bit instead",
+    ),
+    "a schedule without its keywords": (
+        ["train.lr_scheduler_type=cosine_with_min_lr"],
+        r"`train\.lr_scheduler_kwargs` must fit the schedule cosine_with_min_lr, but are None instead \(",
+    ),
+    "a schedule without its lengths": (
+        ["train.lr_scheduler_type=warmup_stable_decay"],
+        r"`train\.lr_scheduler_kwargs` must fit the schedule warmup_stable_decay, but are None instead \(",
+    ),
+    "a keyword that the schedule does not have": (
+        ["train.lr_scheduler_kwargs={foo: 1}"],
+        r"`train\.lr_scheduler_kwargs` must fit the schedule linear, but are \{'foo': 1\} instead \(",
+    ),
+    "a keyword that divides by nothing": (
+        ["train.lr_scheduler_type=inverse_sqrt", "train.lr_scheduler_kwargs={timescale: 0}"],
+        r"`train\.lr_scheduler_kwargs` must fit the schedule inverse_sqrt, but are \{'timescale': 0\} instead",
+    ),
+    "a level of the log that does not exist": (["train.log_level=nope"], r"`train\.log_level` must be one of detail,"),
+    "a keyword that checkpointing does not have": (
+        ["train.gradient_checkpointing=true", "train.gradient_checkpointing_kwargs={x: 1}"],
+        r"`train\.gradient_checkpointing_kwargs` must hold keywords of torch\.utils\.checkpoint \(.+, but has 'x' inst",
+    ),
+    "a way to start processes that does not exist": (
+        ["train.dataloader_num_workers=1", "train.dataloader_multiprocessing_context=nope"],
+        r"`train\.dataloader_multiprocessing_context` must be one of fork, .+, but is 'nope' instead",
+    ),
+    "a metric that is not measured": (
+        [
+            "train.load_best_model_at_end=true",
+            "train.eval_strategy=steps",
+            "train.eval_steps=2",
+            "train.save_steps=2",
+            "train.metric_for_best_model=los",
+        ],
+        r"`train\.metric_for_best_model` must be a metric of the held-out pairs, but is 'los' instead; did you mean",
+    ),
+    "no step": (
+        ["train.max_steps=-1", "train.dataloader_drop_last=true", "train.per_device_train_batch_size=49"],
+        r"`train\.per_device_train_batch_size` must be at most .+ but 48 pairs fill no batch of 49",
+    ),
+    "a number of steps that is none": (["train.max_steps=0"], r"`train\.max_steps` must be at least 1, or -1 for all"),
+    "an option of an optimizer without a value": (
+        ["train.optim_args=foo"],
+        r"`train\.optim_args` must be name=value, more of them after commas, but is 'foo' instead",
+    ),
+    "a folder of the Hub without an upload": (
+        ["train.hub_model_id=me/mine"],
+        r"`train\.hub_model_id` must not be set.+hf upload NAME RUN/policy",
+    ),
+    "an exponent that is no number": (["beta.ppl_exponent=.nan"], r"`beta\.ppl_exponent` must be a finite number"),
+    "answers longer than the context": (
+        ["model.name=gpt2", "evaluate.max_new_tokens=60"],
+        r"`evaluate\.max_new_tokens` must leave prompt and answer within the 64 positions",
+    ),
+    "pairs longer than the context": (
+        ["model.name=gpt2-short"],
+        r"`data\.max_length` must be at most 16, the positions that the model has, but the longest pair has \d+ tokens",
+    ),
+    "a tokenizer larger than the embedding": (
+        ["model.name=gpt2-few"],
+        r"`processing_class` must have at most the 50 tokens that the model has embeddings for, but has \d+ instead",
+    ),
     "a model whose weights are broken": (
         ["model.name=torn"],
         r"torn cannot be loaded \(.+\); correct the name, or download or save it again",
@@ -280,7 +348,7 @@ BAD_SETTINGS = {
     "an encoder": (["model.name=encoder"], r"`model` must be a causal language model"),
     "an encoder-decoder": (["model.name=seq2seq"], r"`model` must be a causal language model"),
     "a loss that perspective is not made for": (
-        ["beta.learning={kind: perspective}", "loss.kind=hinge"],
+        ["beta.learning={kind: perspective}", "loss.kind=hinge", "model.name=./no-model"],
         r"`loss.kind` must be sigmoid",
     ),
     "layers that the model does not have": (
@@ -301,11 +369,16 @@ def test_bad_settings_get_one_sentence_and_leave_nothing(case, world, model, bet
     T5ForConditionalGeneration(
         T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     ).save_pretrained(world / "seq2seq")
+    for name, positions, vocabulary in (("gpt2", 64, 400), ("gpt2-short", 16, 400), ("gpt2-few", 64, 50)):
+        config = GPT2Config(vocab_size=vocabulary, n_positions=positions, n_embd=16, n_layer=1, n_head=2)
+        GPT2LMHeadModel(config).save_pretrained(world / name)
+        AutoTokenizer.from_pretrained(model).save_pretrained(world / name)
     (world / "torn").mkdir()
     (world / "torn" / "config.json").write_text((model / "config.json").read_text())
     (world / "torn" / "model.safetensors").write_bytes(b"{}")
     words, pattern = BAD_SETTINGS[case]
     refused(*betahead("train", "one.yaml", *words), pattern, world)
+    refused(*betahead("train", "one.yaml", "--dry-run", *words), pattern, world)
 
 
 @pytest.mark.parametrize("token", ["pad_token", "eos_token"])

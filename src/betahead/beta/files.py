@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
 from betahead.beta.controls import PermutedBeta
@@ -29,7 +29,8 @@ def save_rule(rule: BetaRule, folder: Path, *, hidden_size: int) -> None:
     """Write the rule's settings and state into an existing folder."""
     settings = {"schema": _SCHEMA, "kind": rule.kind, "hidden_size": hidden_size, "settings": rule.settings}
     state = {name: value.detach().cpu().contiguous() for name, value in rule.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    # Not `save_file`, whose file nobody but its owner may read, whatever the umask says.
+    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 

@@ -23,7 +23,8 @@ class LearnedBeta(BetaRule):
 
     `joint`: head and policy descend −log σ(β·h) + λ·(mean log β/β₀)². The loss cannot identify the level of β, which
     the prior and the bounds hold. `perspective`: weight τ = β₀/β (attached) and penalty R(τ); β then sets when a pair
-    stops pushing, not how hard it starts. `none`: the head is frozen, and β is the rule w·(log PPL)^p.
+    stops pushing, not how hard it starts; with label smoothing ε the p of its optimum is p(1 − ε) + (1 − p)ε. `none`:
+    the head is frozen, and β is the rule w·(log PPL)^p.
 
     A setting left at None takes the default of the form and the kind of learning; one that would be ignored is refused.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -62,6 +63,18 @@ class BetaRule(nn.Module, ABC):
 
     def build(self, hidden_size: int, *, seed: int) -> None:
         """Create what depends on the policy's width. Rules without a network have nothing to build."""
+
+    def check_link(self, kind: str) -> None:
+        """Refuse a link that the rule's mathematics is not made for.
+
+        Raises:
+            ConfigError: with those that it is made for.
+        """
+        if self.links is not None and kind not in self.links:
+            raise ConfigError(
+                f"`loss.kind` must be {' or '.join(sorted(self.links))} with this beta rule, but is {kind} instead; "
+                "its way of learning has no meaning with another loss."
+            )
 
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Take the scale of log PPL from a sample of training prompts. Rules that do not read it ignore the call."""

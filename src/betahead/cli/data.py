@@ -22,7 +22,8 @@ def data(
     ] = None,
     layout: Annotated[str, typer.Option(help="auto, explicit, chat, ultrafeedback, hh or tokenized.")] = "auto",
     max_length: Annotated[
-        int | None, typer.Option(help="Drop and cut as training with this many tokens would (needs --tokenizer).")
+        int | None,
+        typer.Option(min=2, help="Drop and cut as training at this length would (needs --tokenizer)."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split to read of a data set that has several.")] = "train",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,

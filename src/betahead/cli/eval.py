@@ -69,6 +69,8 @@ def evaluate_run(
     rows = batch_size or opened.config.evaluate.batch_size
     with quieted():
         summary = None
+        apart = data is None and opened.config.data.eval is None  # split off by prompt
+        trained = frozenset[str]() if apart else opened.trained_prompts()
         if data is None:
             records = opened.held_out()
         else:
@@ -89,6 +91,7 @@ def evaluate_run(
             "run": str(opened.folder.path),
             "data": data or opened.config.data.eval or f"held out of {opened.config.data.train}",
             "rows": None if summary is None else summary.to_dict(),
+            "shared_prompts": None if trained is None else len(trained & set(records["prompt_id"])),
             "seed": seed,
             "pairs": summary_of(scores, seed=seed).to_dict(),
             "kl": _kl(opened, records, kl_prompts, kl_samples, max_new_tokens, seed, rows) if kl_prompts else None,
@@ -117,8 +120,7 @@ def _refuse_training_data(opened: "OpenedRun", source: str) -> None:
     from betahead.data.sources import expanded
     from betahead.runs.record import data_fingerprint
 
-    trained_on = opened.folder.record["data"]["train"].get("sha256")
-    if Path(expanded(source)).is_file() and data_fingerprint(source).get("sha256") == trained_on:
+    if Path(expanded(source)).is_file() and data_fingerprint(source).get("sha256") == opened.trained_file:
         raise DataError(
             f"`--data` must hold pairs that the run has not seen, but {source} is the file it was trained on; leave "
             "--data out to score the pairs that the run held out."
@@ -133,9 +135,17 @@ def _kl(
 
     import numpy as np
 
+    from betahead.data.lengths import tokens_of_rows
     from betahead.data.templates import PromptRenderer
     from betahead.evaluate.kl import kl_to_reference
+    from betahead.train.sizes import check_room
 
+    check_room(
+        opened.model.policy,
+        max(one.prompt for one in tokens_of_rows(records)),
+        max_new_tokens,
+        "--max-new-tokens",
+    )
     distinct = np.unique(np.asarray(records["prompt_id"], dtype=str), return_index=True)[1]
     chosen = np.random.default_rng(seed).permutation(distinct)[:prompts]
     estimate = kl_to_reference(
@@ -171,6 +181,8 @@ def _print(found: dict[str, Any], rows: str) -> None:
     )
     if rows:
         console.print(rows, markup=False, highlight=False)
+    if found["shared_prompts"] != 0:
+        console.print(_leak_line(found["shared_prompts"], pairs["prompts"]), markup=False, highlight=False)
     table = Table("", "mean and its 95 % interval, resampling prompts")
     for key, label in _ROWS.items():
         table.add_row(f"{label}, {unit}" if key == "margin" else label, _interval(pairs[key], _FORMATS.get(key, ".3f")))
@@ -179,6 +191,15 @@ def _print(found: dict[str, Any], rows: str) -> None:
         console.print(_by_domain(pairs["domains"], unit))
     if found["kl"] is not None:
         console.print(_kl_line(found["kl"]), markup=False, highlight=False)
+
+
+def _leak_line(shared: int | None, prompts: int) -> str:
+    if shared is None:
+        return "leak unknown: the run's training data are no longer there to compare the prompts with"
+    return (
+        f"leak: {shared:,} of the {prompts:,} prompts were trained on too; what is measured on them says nothing about "
+        "new ones"
+    )
 
 
 def _by_domain(domains: dict[str, Any], unit: str) -> Table:

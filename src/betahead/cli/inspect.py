@@ -31,19 +31,20 @@ def inspect_run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also open a run that has no file DONE.")] = False,
 ) -> None:
-    """Show log PPL, f and beta of prompts, and where they lie among the run's held-out prompts."""
+    """Show log PPL, f and beta of prompts, and where they lie among the prompts of the run."""
     if not prompt and prompts is None:
         raise ConfigError('A prompt must be given, but there is none; add --prompt "…" or --prompts FILE.')
     # Imported here, so that `betahead --help` does not wait for torch.
     from betahead.data.rows import Row
     from betahead.evaluate.prompt_records import prompt_records, prompts_of
-    from betahead.evaluate.prompts import last_snapshot, views_of
+    from betahead.evaluate.prompts import last_snapshot, training_sample, views_of
     from betahead.runs.opened import open_run
 
     rows = [Row(values={"prompt": text}, where=f"--prompt {n}") for n, text in enumerate(prompt or [], 1)]
     rows += [] if prompts is None else prompts_of(prompts)
     opened = open_run(run, device=device, unfinished=unfinished)
     snapshot = last_snapshot(opened.folder.prompts)
+    training = training_sample(opened.folder.training_prompts)
     records = prompt_records(
         rows,
         opened.tokenizer,
@@ -58,16 +59,19 @@ def inspect_run(
         records,
         opened.collate,
         snapshot,
+        training,
         device=opened.device,
         batch_size=opened.config.evaluate.batch_size,
     )
     if json_output:
-        typer.echo(json.dumps(_described(opened, snapshot, views), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(_described(opened, snapshot, training, views), ensure_ascii=False, indent=2))
     else:
-        _print(opened, snapshot, views)
+        _print(opened, snapshot, training, views)
 
 
-def _described(opened: "OpenedRun", snapshot: "Snapshot", views: "list[PromptView]") -> dict[str, Any]:
+def _described(
+    opened: "OpenedRun", snapshot: "Snapshot", training: "Snapshot | None", views: "list[PromptView]"
+) -> dict[str, Any]:
     rule = opened.rule
     return {
         "run": str(opened.folder.path),
@@ -78,11 +82,12 @@ def _described(opened: "OpenedRun", snapshot: "Snapshot", views: "list[PromptVie
             **{name: float(value) for name, value in rule.log_metrics().items()},
         },
         "held_out": {"prompts": len(snapshot.beta), "progress": snapshot.progress},
+        "training": None if training is None else {"prompts": len(training.beta)},
         "prompts": [view.to_dict() for view in views],
     }
 
 
-def _print(opened: "OpenedRun", snapshot: "Snapshot", views: "list[PromptView]") -> None:
+def _print(opened: "OpenedRun", snapshot: "Snapshot", training: "Snapshot | None", views: "list[PromptView]") -> None:
     console = _console()
     table = Table(title=Text(f"{opened.folder.path} ({opened.rule.kind} β)"), title_justify="left")
     table.add_column("prompt", ratio=1, overflow="ellipsis", no_wrap=True)
@@ -93,16 +98,17 @@ def _print(opened: "OpenedRun", snapshot: "Snapshot", views: "list[PromptView]")
             Text(_short(view.prompt)),
             f"{view.tokens}",
             _number(view.log_ppl),
-            _percent(view.log_ppl_quantile),
+            _ranks(view.log_ppl_training_quantile, view.log_ppl_quantile),
             _number(view.f),
             _ARROWS[view.pushed],
             f"{view.beta:.4g}{' |' if view.at_bound else ''}",
-            _percent(view.beta_quantile),
+            _ranks(view.beta_training_quantile, view.beta_quantile),
         )
     console.print(table)
-    where = f"the run's {len(snapshot.beta)} held-out prompts at {snapshot.progress:.0%} of training"
+    sample = "the run kept none" if training is None else f"{len(training.beta)} sampled, at the end"
     for line in (
-        f"rank: share of {where} with a smaller value.",
+        f"rank: share with a smaller value, first of the run's training prompts ({sample}),",
+        f"then of its {len(snapshot.beta)} held-out prompts at {snapshot.progress:.0%} of training.",
         "↑ ↓: f pushed β up or down from what the rule gives without its net; |: a bound holds β.",
     ):
         console.print(line, highlight=False, markup=False)
@@ -124,5 +130,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+def _ranks(trained: float | None, held_out: float | None) -> str:
+    """Two shares beside each other; one dash for a prompt or a rule without either."""
+    if trained is None and held_out is None:
+        return "–"
+    return " / ".join("–" if value is None else f"{value:.0%}" for value in (trained, held_out))

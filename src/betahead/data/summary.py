@@ -92,12 +92,14 @@ class DataSummary:
             return
         if not self.kept and len(self.dropped) == 1 and self.rows == 1:
             raise DataError(f"{first[0]}")
-        limit = f"at most {max_dropped:.0%} of its rows may be dropped (`data.max_dropped`)"
+        allowed, rows, raised = ", but ", " rows", ""
+        if self.kept:
+            allowed = f": at most {max_dropped:.0%} of its rows may be dropped (`data.max_dropped`), but "
+            rows, raised = "", ", or raise `data.max_dropped`"
         raise DataError(
-            f"{self.source} must hold usable preference pairs: {limit}, but {self.dropped_rows:,} of {self.rows:,} "
-            f"cannot be used, {self.reasons()}; correct or remove these rows"
-            + (", or raise `data.max_dropped`" if self.kept else "")
-            + f" (the first one: {str(first[0]).rstrip('.')})."
+            f"{self.source} must hold usable preference pairs{allowed}{self.dropped_rows:,} of {self.rows:,}{rows} "
+            f"cannot be used, {self.reasons()}; correct or remove these rows{raised} (the first one: "
+            f"{str(first[0]).rstrip('.')})."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _own_random_state(device: torch.device, seed: int) -> Generator[None]:
     """A random state of its own for the CPU and the model's device."""
     on_cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if on_cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)

@@ -1,6 +1,7 @@
 """Policy and beta rule as one module, so that every wrapper sees every parameter."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
-from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.forward.roads import pair_forward
 from betahead.losses.links import link_named
@@ -44,16 +44,24 @@ class PreferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.link = link_named(loss_kind, label_smoothing)
-        if rule.links is not None and loss_kind not in rule.links:
-            raise ConfigError(
-                f"`loss.kind` must be {' or '.join(sorted(rule.links))} with this beta rule, but is {loss_kind} "
-                "instead; its way of learning has no meaning with another loss."
-            )
+        rule.check_link(loss_kind)
         self.policy = policy
         self.rule = rule
         self.loss_kind = loss_kind
         self.label_smoothing = label_smoothing
         self.kernel: Kernel = kernel
+
+    def generate(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the policy generates, as `policy.generate` does."""
+        return cast("Any", self.policy).generate(*arguments, **keywords)
+
+    def save_pretrained(self, folder: str | Path, **keywords: Any) -> None:
+        """Save the policy alone; `DPOTrainer.save_model` writes the rule beside it."""
+        cast("Any", self.policy).save_pretrained(folder, **keywords)
+
+    def push_to_hub(self, name: str, **keywords: Any) -> Any:
+        """Upload the policy alone, as `policy.push_to_hub` does."""
+        return cast("Any", self.policy).push_to_hub(name, **keywords)
 
     @property
     def config(self) -> Any:

@@ -56,7 +56,9 @@ def separate_forward(
         use_cache=False,
         output_hidden_states=wants_hidden,
     )
-    logits: Tensor = outputs["logits"]
+    # Prompt-learning adapters put tokens of their own before every row; what they say is not of the row.
+    own = outputs["logits"].shape[1] - batch.input_ids.shape[1]
+    logits: Tensor = outputs["logits"][:, own:]
     summed = selected_logps(logits, batch.input_ids, batch.completion_mask).sum(dim=-1)
     counts = batch.completion_mask.sum(dim=-1)
     lengths = batch.prompt_mask.sum(dim=-1)
@@ -66,7 +68,7 @@ def separate_forward(
         return values.sum(dim=-1), batch.ppl_tokens
 
     def states() -> Tensor:
-        return outputs["hidden_states"][-1][:pairs]
+        return outputs["hidden_states"][-1][:pairs, own:]
 
     features = prompt_features(
         needs,

@@ -1,5 +1,6 @@
 """The section `beta`: a number, or the settings of a learned β."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
@@ -12,9 +13,9 @@ from betahead.runs.section import Positive, Section
 
 
 def _exponent(value: object) -> object:
-    if value == "learned" or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value == "learned" or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)):
         return value
-    raise ValueError("a number or `learned`")
+    raise ValueError("a finite number or `learned`")
 
 
 def _bounds(value: object) -> object:

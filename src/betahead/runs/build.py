@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from datasets import Dataset
 from peft import LoraConfig, PeftConfig
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
@@ -58,9 +58,15 @@ class Fitted:
 
 
 def rule_of(config: Config) -> BetaRule:
-    """The beta rule of `beta`."""
+    """The beta rule of `beta`.
+
+    Raises:
+        ConfigError: when it is not made for the loss.
+    """
     section = config.beta
-    return FixedBeta(section.beta) if isinstance(section, FixedBetaSection) else LearnedBeta(**section.arguments)
+    rule = FixedBeta(section.beta) if isinstance(section, FixedBetaSection) else LearnedBeta(**section.arguments)
+    rule.check_link(config.loss.kind)
+    return rule
 
 
 def adapter_of(config: Config) -> PeftConfig | None:
@@ -90,7 +96,7 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
         ConfigError: for a combination that `transformers` refuses.
     """
     try:
-        return DPOConfig(
+        args = DPOConfig(
             output_dir=str(output_dir),
             seed=config.seed,
             loss_type=config.loss.kind,
@@ -106,6 +112,8 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
             disable_tqdm=True,
             **{**config.train, **instead},
         )
+        _check_optimizer(args)
+        return args
     except ConfigError:
         raise
     except (ValueError, TypeError, ImportError) as error:
@@ -113,6 +121,20 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
         raise ConfigError(
             f"`train` must be a combination that transformers accepts, but it says: {sentence}"
         ) from error
+
+
+def _check_optimizer(args: DPOConfig) -> None:
+    """A package that is missing is found before a model is loaded."""
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args)
+    except ImportError as error:
+        name, detail = getattr(args.optim, "value", args.optim), " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"`train.optim` must be an optimizer whose package is installed, but is {name} instead ({detail}); install "
+            "it, or use adamw_torch."
+        ) from error
+    except (ValueError, TypeError, AttributeError):
+        return  # what needs the model to decide is seen when the optimizer is built
 
 
 def _cache_of(config: Config) -> str | None:

@@ -1,6 +1,5 @@
 """A dry run: everything is built, one batch of two pairs goes through on the CPU, and the plan is printed."""
 
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -13,8 +12,10 @@ from rich.table import Table
 from betahead.beta.learned import LearnedBeta
 from betahead.runs.build import Data, arguments_of, data_of, fitted_reference, policy_of, rule_of, trainer_of
 from betahead.runs.config import Config
+from betahead.runs.fits import check_fits
 from betahead.runs.folder import check_output
 from betahead.runs.quiet import quieted
+from betahead.train.steps import steps_of
 from betahead.train.trainer import DPOTrainer
 
 _CPU: dict[str, Any] = {
@@ -39,6 +40,7 @@ def dry_run_of(config: Config, console: Console) -> None:
     with quieted(), fitted_reference(config, output, steps=1) as fitted, tempfile.TemporaryDirectory() as scratch:
         model, tokenizer = policy_of(config, fitted)
         data = data_of(config, tokenizer, rule, fitted)
+        check_fits(config, planned, model, tokenizer, data)
         two = Data(
             train=data.train.select(range(min(2, len(data.train)))),
             held_out=data.held_out.select(range(1)),
@@ -47,7 +49,7 @@ def dry_run_of(config: Config, console: Console) -> None:
         args = arguments_of(config, Path(scratch), keep_scores=False, **_CPU)
         trainer = trainer_of(config, args, rule, model, tokenizer, two)
         loss, seconds = _one_batch(trainer)
-    steps = _steps(len(data.train), planned)
+    steps = steps_of(len(data.train), planned)
     table = Table(title=f"plan of {config.output}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -81,13 +83,6 @@ def _one_batch(trainer: DPOTrainer) -> tuple[float, float]:
     assert isinstance(loss, torch.Tensor)
     loss.backward()
     return float(loss.detach()), time.perf_counter() - began
-
-
-def _steps(pairs: int, args: Any) -> int:
-    if args.max_steps > 0:
-        return args.max_steps
-    batches = -(-pairs // (args.per_device_train_batch_size * args.world_size))
-    return math.ceil(args.num_train_epochs * -(-batches // args.gradient_accumulation_steps))
 
 
 def _rule_line(rule: Any) -> str:

@@ -1,10 +1,11 @@
 """A run's folder: everything that one run leaves behind, under names that do not change.
 
-config.yaml      the resolved configuration; `betahead train config.yaml` repeats the run
+config.yaml      the resolved configuration; `betahead train config.yaml output=OTHER` repeats the run
 run.json         versions, hardware, seed, command, data fingerprints
 metrics.jsonl    one JSON object a log step
 prompts.parquet  beta and its causes for the held-out prompts, at 0, 25, 50, 75 and 100 % of training
 samples.jsonl    answers of policy and reference
+training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted
 checkpoints/     the trainer's checkpoints; `DPOTrainer.train(resume_from_checkpoint=…)` continues from one
 policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
 failures/        what was seen when a run stopped because its loss was no number any more
@@ -107,6 +108,11 @@ class RunFolder:
     def prompts(self) -> Path:
         """Snapshots of the held-out prompts."""
         return self.path / "prompts.parquet"
+
+    @property
+    def training_prompts(self) -> Path:
+        """log PPL and β of a sample of the training prompts at the end of training."""
+        return self.path / "training_prompts.json"
 
     @property
     def samples(self) -> Path:

@@ -103,6 +103,30 @@ class OpenedRun:
             split=split or section.split,
         )
 
+    def trained_prompts(self) -> frozenset[str] | None:
+        """The ids of the prompts that the run trained on, or None when its data are no longer there.
+
+        With `data.max_pairs` these are the prompts that the pairs were drawn from.
+        """
+        data = self.config.data
+        try:
+            records = self.pairs(data.train).dataset
+            prompts = frozenset[str](records["prompt_id"])
+            return prompts if data.eval is not None else prompts - frozenset[str](self.held_out()["prompt_id"])
+        except DataError:
+            return None
+
+    @property
+    def trained_file(self) -> str | None:
+        """The digest of the file that the run was trained on, None for data that are no file.
+
+        Raises:
+            DataError: when run.json is missing or broken.
+        """
+        path = self.folder.path / "run.json"
+        record = _loaded("the run's record", path, lambda: self.folder.record)
+        return _loaded("the run's record", path, lambda: record["data"]["train"].get("sha256"))
+
     def held_out(self) -> Dataset:
         """The pairs that the run did not train on: its `data.eval`, or what it split off `data.train`.
 

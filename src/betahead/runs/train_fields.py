@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
 from betahead.train.arguments import ORDERS, DPOConfig
+from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
 
 DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 1,
@@ -24,7 +25,10 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """What differs from transformers' own defaults, which are made for training from scratch, not for DPO."""
 
+_UPLOAD = "upload the run's policy folder when it is done: `hf upload NAME RUN/policy`"
+
 ELSEWHERE: Mapping[str, str] = {
+    **NOT_FOR_PAIRS,
     "output_dir": "say `output` at the top",
     "seed": "say `seed` at the top",
     "run_name": "the run is named after `output`",
@@ -34,39 +38,31 @@ ELSEWHERE: Mapping[str, str] = {
     "label_smoothing_factor": "say `loss.label_smoothing`",
     "max_length": "say `data.max_length`",
     "precompute_ref_log_probs": "say `reference.cache: auto`",
+    "reference_cache": "say `reference.cache`",
+    "forward": "say `forward.kind`",
+    "forward_attention": "say `forward.attention`",
     "do_train": "choose the verb: `betahead train` trains",
     "do_eval": "choose the verb: `betahead eval` evaluates",
     "do_predict": "choose the verb: `betahead eval` evaluates",
     "remove_unused_columns": "the collator reads every column it needs",
-    "label_names": "preference pairs have no labels",
     "local_rank": "the launcher sets it",
     "resume_from_checkpoint": "`DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
+    "ignore_data_skip": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
+    "restore_callback_states_from_checkpoint": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
     "disable_tqdm": "the command shows its own progress",
-    "use_liger_kernel": "its fused loss is not the preference loss",
-    "neftune_noise_alpha": "noise in the embeddings would make policy and reference differ from the first step",
     "group_by_length": "say `train_sampling_strategy: group_by_length`",
-    "length_column_name": "lengths are counted from the tokens",
-    "push_to_hub": "upload the run's policy folder when it is done: `hf upload NAME RUN/policy`",
+    "push_to_hub": _UPLOAD,
+    "hub_model_id": _UPLOAD,
+    "hub_strategy": _UPLOAD,
+    "hub_private_repo": _UPLOAD,
+    "hub_always_push": _UPLOAD,
+    "hub_revision": _UPLOAD,
     "hub_token": "a token does not belong into a file; log in with `hf auth login`",
 }
 """Names that other parts of the configuration, or the package, own."""
 
 OURS = ("calibration_prompts", "disable_dropout", "head_max_grad_norm", "max_batch_tokens")
 """Fields that `DPOConfig` adds to those of transformers and that no other section owns."""
-
-_LEAST: Mapping[str, float] = {
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "dataloader_num_workers": 0,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
-    "warmup_steps": 0,
-    "calibration_prompts": 1,
-    "max_batch_tokens": 1,
-}
-"""The smallest value that makes sense, where transformers takes any."""
 
 
 def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -84,18 +80,13 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
             remedy = f"did you mean `{near[0]}`?" if near else "see its documentation for the names."
             raise ConfigError(f"`{key}` must be a field of transformers.TrainingArguments, but is none; {remedy}")
         _check_value(key, value, hints[key])
-        if key in _LEAST and value is not None and value < _LEAST[key]:
-            raise ConfigError(f"`{key}` must be at least {_LEAST[key]}, but is {value} instead.")
+    check_fields(given)
     order = given.get("train_sampling_strategy", ORDERS[0])
     if order not in ORDERS:
         raise ConfigError(f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is {order!r} instead.")
     norm = given.get("head_max_grad_norm", 1.0)
     if norm <= 0:
         raise ConfigError(f"`head_max_grad_norm` must be above 0, but is {norm} instead.")
-    if given.get("max_steps", -1) <= 0 and given.get("num_train_epochs", 1) <= 0:
-        raise ConfigError(
-            f"`num_train_epochs` must be above 0 without `max_steps`, but is {given['num_train_epochs']} instead."
-        )
     return {**DEFAULTS, **given}
 
 

@@ -2,18 +2,19 @@
 
 import shutil
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow.parquet as pq
 from datasets import Dataset
+from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback
 
 from betahead.beta.files import save_rule
+from betahead.evaluate.prompts import seen_in
 from betahead.forward.model import Policy
 from betahead.runs.build import (
     Data,
@@ -26,14 +27,17 @@ from betahead.runs.build import (
     rule_of,
     trainer_of,
 )
+from betahead.runs.claimed import KeepsOnceBegun, claimed_folder
 from betahead.runs.config import Config, dump_config
+from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
 from betahead.runs.samples import answers_of, first_prompts
 from betahead.runs.summary import summary_of
+from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
-from betahead.train.guards import StopWhenNotFinite
+from betahead.train.guards import StopWhenNotFinite, check_finite
 from betahead.train.progress import LogTo, ProgressLines
 from betahead.train.scoring import OnScoring, ScoringProgress
 from betahead.train.snapshots import PromptSnapshots
@@ -65,7 +69,7 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
     began = time.perf_counter()
     output = check_output(config.output)
     rule = rule_of(config)
-    arguments_of(config, output / "checkpoints")
+    planned = arguments_of(config, output / "checkpoints")
     with quieted(), fitted_reference(config, output, on_progress=fit_lines(console)) as fitted:
         if fitted is not None:
             console.print(_fitted_line(fitted), highlight=False, soft_wrap=True)
@@ -76,19 +80,22 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         console.print(_scoring_line(config, data), highlight=False, soft_wrap=True)
         if data.shared_prompts:
             console.print(_leak_line(data), highlight=False, soft_wrap=True)
-        with _new_folder(output) as folder:
+        check_fits(config, planned, model, tokenizer, data)
+        with claimed_folder(output) as claim:
+            folder = claim.folder
             args = arguments_of(config, folder.checkpoints)
             trainer = trainer_of(config, args, rule, model, tokenizer, data, on_scoring=scoring_lines(console))
-        folder.write_config(dump_config(config))
-        folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
-        if fitted is not None:
-            shutil.copytree(fitted.folder, folder.path / "reference")
-        console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
-        if trainer.calibration is not None:
-            console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
-        if trainer.oversized is not None:
-            console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
-        return _trained(config, console, folder, trainer, data, fitted, began)
+            trainer.add_callback(KeepsOnceBegun(claim))
+            folder.write_config(dump_config(config))
+            folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
+            if fitted is not None:
+                _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")
+            console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
+            if trainer.calibration is not None:
+                console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
+            if trainer.oversized is not None:
+                console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
+            return _trained(config, console, folder, trainer, data, fitted, began)
 
 
 def _trained(
@@ -120,17 +127,20 @@ def _trained(
             precision=cast("Any", trainer.accelerator.autocast),
         )
     )
-    trainer.add_callback(StopWhenNotFinite(lambda seen: folder.write_json("failures/not_finite.json", seen)))
-    try:
-        trained = trainer.train()
-    except Exception:
-        if trainer.state.global_step == 0:
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+
+    def failed(seen: dict[str, Any]) -> None:
+        folder.write_json("failures/not_finite.json", seen)
+
+    trainer.add_callback(StopWhenNotFinite(failed))
+    trained = trainer.train()
+    steps = trainer.state.global_step
+    check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
     save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
+    folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
+    check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, failed)
     after = answers_of(trainer.model.policy, tokenizer, shown, config)
     for row, first, last in zip(cast("Any", shown), before, after, strict=True):
         folder.add_sample({"prompt_id": row["prompt_id"], "prompt": row["prompt"], "reference": first, "policy": last})
@@ -149,16 +159,38 @@ def _trained(
     return FinishedRun(folder=folder, summary=summary)
 
 
-@contextmanager
-def _new_folder(output: Path) -> Generator[RunFolder]:
-    """A run folder that disappears again when what happens inside fails."""
-    made = next((above for above in reversed((output, *output.parents)) if not above.exists()), output)
-    folder = RunFolder.create(output)
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
+def _training_sample(trainer: DPOTrainer, batch_size: int) -> dict[str, Any]:
+    """log PPL and β of the sampled training prompts after training, sorted: what a new prompt is compared with."""
+    records, args = cast("Dataset", trainer.train_dataset), trainer.settings
+    rows = sample_of_prompts(records, args.calibration_prompts, args.seed)
+    with trainer.accelerator.autocast():
+        seen = seen_in(
+            trainer.model,
+            trainer.reference,
+            records.select(rows).to_list(),
+            trainer.collate,
+            device=args.device,
+            batch_size=batch_size,
+        )
+    return {
+        "prompts": len(seen),
+        "log_ppl": sorted(one.log_ppl for one in seen if one.log_ppl is not None),
+        "beta": sorted(one.beta for one in seen),
+    }
+
+
+def _keep_reference(policy: Policy, fitted: Path, kept: Path) -> None:
+    """Copy the fitted reference into the run, and let the policy name that place: there other tools look for it.
+
+    The name is absolute, because tools read a relative one from where they were started.
+    """
+    shutil.copytree(fitted, kept)
+    place = str(kept.absolute())
+    inner: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+    inner.config.name_or_path = inner.name_or_path = place
+    if isinstance(policy, PeftModel):
+        for adapter in policy.peft_config.values():
+            adapter.base_model_name_or_path = place
 
 
 def _parameters(policy: Policy) -> dict[str, int]:

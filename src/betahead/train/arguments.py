@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from betahead.errors import ConfigError
 from betahead.forward.choice import check_forward
 from betahead.losses.links import link_named
+from betahead.train.field_checks import check_fields, check_not_for_pairs
 
 ORDERS = ("random", "sequential", "group_by_length")
 """Orders of the training pairs; `batch_rebalance` of transformers balances ranks, which groups by length do as well."""
@@ -106,12 +107,13 @@ class DPOConfig(TrainingArguments):
                 f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is "
                 f"{self.train_sampling_strategy!r} instead."
             )
-        if self.length_column_name != "length":
-            raise ConfigError(
-                f"`length_column_name` must not be set, but is {self.length_column_name!r} instead; lengths are "
-                "counted from the tokens."
-            )
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
+        _whole("dataset_num_proc", self.dataset_num_proc, 1, or_none=True)
+        for key in ("precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
+            _flag(key, getattr(self, key))
+        _share("max_dropped", self.max_dropped)
+        check_fields(vars(self))
+        check_not_for_pairs(self)
         if isinstance(self.reference_cache, os.PathLike):
             self.reference_cache = os.fspath(self.reference_cache)
         cache: Any = self.reference_cache
@@ -139,6 +141,16 @@ class DPOConfig(TrainingArguments):
     def checkpoints_activations(self) -> bool:
         """Whether the backward pass recomputes activations, under either name of the setting."""
         return bool(getattr(self, "activation_checkpointing", None) or self.gradient_checkpointing)
+
+
+def _flag(key: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"`{key}` must be True or False, but is {value!r} instead.")
+
+
+def _share(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"`{key}` must be a share of the rows, in [0, 1], but is {value!r} instead.")
 
 
 def _shards(args: TrainingArguments) -> bool:

@@ -13,6 +13,8 @@ from betahead.data.passes import PassCollator
 from betahead.errors import DataError
 from betahead.forward.modes import evaluating
 from betahead.forward.roads import scores_without_gradient
+from betahead.reference.frozen import FrozenReference
+from betahead.train.arguments import DPOConfig
 from betahead.types import bundled, on_device
 
 
@@ -37,6 +39,29 @@ def sample_of_prompts(dataset: Dataset, limit: int, seed: int) -> list[int]:
     chosen = sorted(first)
     random.Random(seed).shuffle(chosen)
     return [first[prompt] for prompt in chosen[:limit]]
+
+
+def calibration_for(
+    policy: nn.Module,
+    reference: FrozenReference,
+    rule: BetaRule,
+    dataset: Dataset | None,
+    collate: PassCollator,
+    args: DPOConfig,
+) -> Calibration | None:
+    """`calibrate` with the model whose perplexity the rule reads; None without data."""
+    if dataset is None:
+        return None
+    return calibrate(
+        policy if rule.ppl_from == "policy" else reference.model,
+        rule,
+        dataset,
+        collate,
+        limit=args.calibration_prompts,
+        seed=args.seed,
+        batch_size=args.per_device_eval_batch_size,
+        device=args.device,
+    )
 
 
 def calibrate(

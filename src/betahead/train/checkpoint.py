@@ -51,5 +51,7 @@ def load_model_folder(model: PreferenceModel, folder: Path) -> None:
 
 
 def hidden_size_of(policy: Policy) -> int:
-    """Width of the policy's last hidden state, from its config (the text part's, for models with several)."""
-    return int(cast("PreTrainedModel", policy).config.get_text_config().hidden_size)
+    """Width of the policy's last hidden state: what its LM head reads, which some configs call by another name."""
+    model = cast("PreTrainedModel", policy)
+    width = getattr(model.get_output_embeddings(), "in_features", None)
+    return int(model.config.get_text_config().hidden_size if width is None else width)

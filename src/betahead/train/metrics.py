@@ -24,6 +24,8 @@ _SUMS = (
     "beta/at_bound",
     "penalty/mean",
 )
+PAIR_METRICS = (*_SUMS, "beta/std", "beta/min", "beta/max", "beta/level")
+"""The names that every evaluation gives."""
 
 
 class PairMetrics:

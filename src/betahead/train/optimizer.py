@@ -1,24 +1,29 @@
 """Two parties, one optimizer: policy and rule, each with its own step size and its own clipping."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from betahead.errors import ConfigError
 
-def give_rule_its_own_group(optimizer: Optimizer, rule: nn.Module, learning_rate: float) -> None:
-    """Move the rule's trainable parameters into a group without weight decay and with their own learning rate.
+
+def give_rule_its_own_group(optimizer: Optimizer, rule: nn.Module, learning_rate: float, *, fresh: bool = True) -> None:
+    """Put the rule's trainable parameters into a group without weight decay and with their own learning rate.
 
     Args:
-        optimizer: fresh, without state, with the rule's parameters among its groups.
+        optimizer: what takes the steps.
         rule: the beta rule.
         learning_rate: step size of the rule; schedules scale it like the others.
+        fresh: made here, without state, with the rule's parameters among the policy's, which they leave. Otherwise it
+            came from outside, where the rule was not built yet: it keeps what it has, and gets what it lacks.
     """
     parameters = [p for p in rule.parameters() if p.requires_grad]
-    if not parameters:
-        return
     own = {id(p) for p in parameters}
+    if not parameters or (not fresh and any(id(p) in own for group in optimizer.param_groups for p in group["params"])):
+        return
     for group in optimizer.param_groups:
         group["params"] = [p for p in group["params"] if id(p) not in own]
     optimizer.add_param_group({"params": parameters, "lr": learning_rate, "weight_decay": 0.0})
@@ -33,3 +38,17 @@ def clip_apart(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     if not with_gradient:
         return torch.zeros(())
     return nn.utils.clip_grad_norm_(with_gradient, max_norm)
+
+
+def check_schedule_knows_the_rule(optimizers: tuple[Any, Any], rule: nn.Module) -> None:
+    """Refuse a schedule that was made for an optimizer before the rule's group came to it.
+
+    Raises:
+        ConfigError: with what to give instead.
+    """
+    if optimizers[0] is not None and optimizers[1] is not None and any(p.requires_grad for p in rule.parameters()):
+        raise ConfigError(
+            "`optimizers` must be (optimizer, None) with a beta rule that learns, because the rule's parameters come "
+            "to the optimizer as a group of their own that a schedule made before does not know, but there is a "
+            f"{type(optimizers[1]).__name__} instead; say `lr_scheduler_type`."
+        )

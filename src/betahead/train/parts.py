@@ -21,7 +21,7 @@ from transformers import (
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
-from betahead.errors import ConfigError, DataError
+from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.reference.frozen import FrozenReference
 from betahead.train.arguments import DPOConfig
@@ -177,23 +177,6 @@ def reference_for(
     return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
 
 
-def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
-    """Whether the data set holds every column of the reference that the rule and the loss read.
-
-    Raises:
-        DataError: when it holds some of them and not others.
-    """
-    wanted = {"ref_chosen_logps", "ref_rejected_logps"} | ({"ref_log_ppl"} if rule.ppl_from == "reference" else set())
-    there = wanted & set(dataset.column_names)
-    if there and there != wanted:
-        missing = ", ".join(sorted(wanted - there))
-        raise DataError(
-            f"the data must hold all columns of the reference or none, but lack {missing} beside "
-            f"{', '.join(sorted(there))}; add them, or remove the others to have the reference scored."
-        )
-    return bool(there)
-
-
 def tokenized(data: Dataset | Any, tokenizer: PreTrainedTokenizerBase, args: DPOConfig, rule: BetaRule) -> Dataset:
     """Tokenized records of any data set that the data layer reads; already tokenized ones are checked and kept."""
     there = isinstance(data, Dataset) and "prompt_ids" in data.column_names
@@ -216,3 +199,10 @@ def each(data: Any, prepared: Callable[[Any], Any]) -> Any:
     if isinstance(data, dict):
         return {name: prepared(one) for name, one in cast("dict[str, Any]", data).items()}
     return prepared(data)
+
+
+def of_each(data: Any) -> list[Any]:
+    """The data sets of a dict of them, or the one given; none for None."""
+    if data is None:
+        return []
+    return list(cast("dict[str, Any]", data).values()) if isinstance(data, dict) else [data]

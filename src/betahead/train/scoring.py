@@ -19,7 +19,7 @@ from betahead.reference.fingerprint import learns
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
-from betahead.train.parts import is_scored
+from betahead.train.scored import is_scored
 from betahead.types import bundled
 
 
@@ -160,10 +160,19 @@ class ReferenceScoring:
                 report=told,
             )
 
-    def completed(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch with the reference's columns, which are scored now if it has none."""
+    def completed(self, inputs: dict[str, Any], *, trained: bool) -> dict[str, Any]:
+        """The batch with the reference's columns, which are scored now if it has none.
+
+        Raises:
+            ConfigError: it has none, and what is to score it has been trained: the policy would be held to itself.
+        """
         if "ref_chosen_logps" in inputs:
             return inputs
+        if trained and learns(self.reference):
+            raise ConfigError(
+                "the batches of `data_collator` must hold the reference's columns, because the reference that would "
+                "score them has been trained since; pass them on, or set precompute_ref_log_probs to False."
+            )
         keys = keys_in(inputs)
         with self.accelerator.autocast():
             pairs = bundled(inputs)

@@ -1,5 +1,6 @@
 """What β makes of the held-out prompts as training goes on: the rows of `prompts.parquet`."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -90,7 +91,7 @@ class PromptSnapshots(TrainerCallback):
     def _take_due(self, args: TrainingArguments, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
-        due = [m for m in MARKS[self._taken :] if state.global_step >= round(m * state.max_steps)]
+        due = [m for m in MARKS[self._taken :] if state.global_step >= math.ceil(m * state.max_steps)]
         if due:
             self._taken += len(due)
             self.tables.append(self._table(due[-1], state.global_step, args.device))

@@ -1,6 +1,5 @@
 """The trainer: `transformers.Trainer` with a preference loss, a beta rule and a reference."""
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -17,17 +16,19 @@ from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import Oversized, oversized
 from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
-from betahead.forward.choice import ForwardKind, Road, road_for
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
-from betahead.train.calibration import Calibration, calibrate
+from betahead.train.best_metric import check_best_metric
+from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
+from betahead.train.given import check_given, reference_model
 from betahead.train.metrics import PairMetrics
-from betahead.train.optimizer import clip_apart, give_rule_its_own_group
+from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
 from betahead.train.parts import (
     causal_model,
     each,
+    of_each,
     reference_for,
     rule_from,
     tokenized,
@@ -35,10 +36,11 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.road import road_of
 from betahead.train.scoring import OnScoring, ReferenceScoring
+from betahead.train.sizes import check_sizes
+from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
-
-logger = logging.getLogger(__name__)
 
 
 class DPOTrainer(WindowedTrainer):
@@ -46,8 +48,8 @@ class DPOTrainer(WindowedTrainer):
 
     Args:
         model: a causal language model, or the folder or Hub name of one.
-        ref_model: the reference; None means the model as it is given, without a second copy in memory unless
-            `DPOConfig.precompute_ref_log_probs` is False and there is no adapter to turn off.
+        ref_model: the reference, or the folder or Hub name of one; None means the model as it is given, without a
+            second copy in memory unless `precompute_ref_log_probs` is False and there is no adapter to turn off.
         args: settings; the defaults of `DPOConfig` when None.
         data_collator: makes batches of tokenized records; when None, that of the road that `args.forward` asks for.
         train_dataset: pairs in any layout, or tokenized records.
@@ -70,7 +72,7 @@ class DPOTrainer(WindowedTrainer):
     def __init__(
         self,
         model: str | PreTrainedModel,
-        ref_model: PreTrainedModel | None = None,
+        ref_model: str | PreTrainedModel | None = None,
         args: DPOConfig | None = None,
         data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
         train_dataset: Dataset | Any = None,
@@ -82,9 +84,18 @@ class DPOTrainer(WindowedTrainer):
         beta: float | BetaRule | None = None,
         on_scoring: OnScoring | None = None,
     ) -> None:
+        check_given(
+            model=model,
+            ref_model=ref_model,
+            args=args,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            data_collator=data_collator,
+        )
         args = DPOConfig(output_dir="runs/dpo") if args is None else args
         rule = rule_from(beta, args)
         policy = causal_model(model, args.model_init_kwargs, trust_remote_code=args.trust_remote_code)
+        ref_model = reference_model(ref_model, args, beside=model)
         tokenizer = tokenizer_for(policy, processing_class, trust_remote_code=args.trust_remote_code)
         check_tokenizer(tokenizer)
         if args.disable_dropout:
@@ -94,17 +105,15 @@ class DPOTrainer(WindowedTrainer):
         policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
+        check_sizes(policy, tokenizer, *of_each(train), *of_each(held_out))
         rule.build(hidden_size_of(policy), seed=args.seed)
+        check_best_metric(args, rule, held_out)
+        check_schedule_knows_the_rule(optimizers, rule)
         assert isinstance(args.loss_type, str)
         kernel = cast("Kernel", args.forward_attention)
         preference = PreferenceModel(
             policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing, kernel=kernel
         )
-        if data_collator is not None and args.forward != "auto":
-            raise ConfigError(
-                f"`forward` must be auto with a `data_collator`, whose batches decide, but is {args.forward} instead."
-            )
-        self.calibration: Calibration | None = None
         self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
@@ -124,7 +133,7 @@ class DPOTrainer(WindowedTrainer):
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
         # Only now are the models where they will compute.
-        self.road = self._road(train, ref_model)
+        self.road = road_of(policy, ref_model, train, args)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
@@ -135,7 +144,11 @@ class DPOTrainer(WindowedTrainer):
             self.data_collator = pass_collator(self.scoring.collator, args)
         self.train_dataset = cast("Any", self._with_reference(train))
         self.eval_dataset = each(held_out, self._with_reference)
-        self._calibrate()
+        with self.accelerator.autocast():
+            scored = cast("Dataset | None", self.train_dataset)
+            self.calibration: Calibration | None = calibration_for(
+                policy, self.reference, rule, scored, self.data_collator, args
+            )
         if train is not None and args.max_batch_tokens is not None:
             self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
@@ -149,38 +162,9 @@ class DPOTrainer(WindowedTrainer):
         """The training arguments, with the type they were given with."""
         return cast("DPOConfig", self.args)
 
-    def _road(self, train: Dataset | None, ref_model: PreTrainedModel | None) -> Road:
-        """How pairs go through policy and reference; a reference of its own must be able to go the same way."""
-        args = self.settings
-        kind, kernel = cast("ForwardKind", args.forward), cast("Kernel", args.forward_attention)
-        pairs = None if train is None else tokens_of_rows(train)
-        road = road_for(self.model.policy, kind, pairs=pairs, kernel=kernel)
-        if ref_model is not None and road.kind == "shared":
-            road = road_for(nn.Module.to(ref_model, args.device), kind, pairs=pairs, kernel=kernel)
-        (logger.warning if road.reason else logger.info)("forward: %s", road.line())
-        return road
-
     def _with_reference(self, dataset: Dataset | None) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
         return self.scoring.columns(dataset, trained=self.state.global_step > 0)
-
-    def _calibrate(self) -> None:
-        """Give the rule its scale of log PPL, from the model whose perplexity it reads."""
-        if self.train_dataset is None:
-            return
-        args = self.settings
-        read = self.model.policy if self.rule.ppl_from == "policy" else self.reference.model
-        with self.accelerator.autocast():
-            self.calibration = calibrate(
-                read,
-                self.rule,
-                cast("Dataset", self.train_dataset),
-                self.data_collator,
-                limit=args.calibration_prompts,
-                seed=args.seed,
-                batch_size=args.per_device_eval_batch_size,
-                device=args.device,
-            )
 
     def compute_loss(
         self,
@@ -193,7 +177,7 @@ class DPOTrainer(WindowedTrainer):
 
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
-        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs))
+        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs, trained=self.state.global_step > 0))
         losses = outputs.pop("losses")
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
@@ -228,21 +212,18 @@ class DPOTrainer(WindowedTrainer):
         return measured
 
     def predict(self, *arguments: Any, **keywords: Any) -> Any:
-        """Refused: pairs have no labels to predict.
-
-        Raises:
-            ConfigError: always, with what to call instead.
-        """
+        """Refused with a ConfigError: pairs have no labels to predict."""
         raise ConfigError("`predict` has nothing to return for preference pairs; use `evaluate(pairs)` instead.")
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Train as `transformers.Trainer.train` does.
 
         Raises:
-            ConfigError: without pairs to train on.
+            ConfigError: without pairs to train on, or with too few for a step.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
+        steps_of(len(self.train_dataset), self.settings)
         trained = super().train(*arguments, **keywords)
         self.scoring.finish()
         return trained
@@ -260,8 +241,7 @@ class DPOTrainer(WindowedTrainer):
         """The optimizer that `args` name, with the rule's parameters in a group of their own."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
-        if fresh:
-            give_rule_its_own_group(optimizer, self.rule, self.rule.learning_rate)
+        give_rule_its_own_group(optimizer, self.rule, self.rule.learning_rate, fresh=fresh)
         return optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:

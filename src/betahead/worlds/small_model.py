@@ -202,7 +202,7 @@ def _fresh_model(tokenizer: PreTrainedTokenizerFast, spec: SmallModelSpec, seed:
         eos_token_id=cast("int", tokenizer.eos_token_id),
     )
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return Qwen2ForCausalLM(config)
 
 

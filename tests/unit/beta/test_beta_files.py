@@ -31,6 +31,11 @@ def test_a_fixed_beta_comes_back_from_its_files(tmp_path: Path) -> None:
     assert again.beta == 0.35
 
 
+def test_the_numbers_can_be_read_by_whoever_can_read_the_description(tmp_path: Path) -> None:
+    save_rule(FixedBeta(0.35), tmp_path, hidden_size=4)
+    assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / SETTINGS).stat().st_mode
+
+
 def test_the_description_is_readable(tmp_path: Path) -> None:
     save_rule(tiny.built(initial_beta=0.2), tmp_path, hidden_size=tiny.HIDDEN)
     described = json.loads((tmp_path / SETTINGS).read_text())

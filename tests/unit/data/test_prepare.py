@@ -123,9 +123,9 @@ def test_a_source_without_one_usable_row_quotes_the_first_error(qwen):
         "row 1: `chosen` must have words, but is empty instead; fill it in or remove the row."
     )
     assert failure([GOOD | {"chosen": ""}] * 2, qwen, max_dropped=1.0) == (
-        "the data set must hold usable preference pairs: at most 100% of its rows may be dropped (`data.max_dropped`), "
-        "but 2 of 2 cannot be used, 2 × empty answer (row 1, row 2); correct or remove these rows (the first one: row "
-        "1: `chosen` must have words, but is empty instead; fill it in or remove the row)."
+        "the data set must hold usable preference pairs, but 2 of 2 rows cannot be used, 2 × empty answer (row 1, row "
+        "2); correct or remove these rows (the first one: row 1: `chosen` must have words, but is empty instead; fill "
+        "it in or remove the row)."
     )
 
 

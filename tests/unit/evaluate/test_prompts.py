@@ -152,9 +152,11 @@ def test_a_view_is_plain_values_for_json():
         "tokens": 0,
         "log_ppl": 0,
         "log_ppl_quantile": 0,
+        "log_ppl_training_quantile": None,
         "f": None,
         "beta": 0.25,
         "beta_quantile": None,
+        "beta_training_quantile": None,
         "pushed": None,
         "at_bound": False,
     }

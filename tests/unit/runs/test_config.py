@@ -66,7 +66,9 @@ MISTAKES = {
         "command line: `loss.label_smoothing` must be 0 with `loss.kind` ipo, but is 0.1 instead; "
         "use sigmoid or robust to smooth labels."
     ),
-    "forward.kind=shared": "command line: `forward.kind` must be one of separate, but is 'shared' instead.",
+    "forward.kind=padded": (
+        "command line: `forward.kind` must be one of auto, shared, separate, but is 'padded' instead."
+    ),
     "beta.kind=learned beta.initial_beta=-1": (
         "command line: `beta.initial_beta` must be a positive number, but is -1.0 instead."
     ),
@@ -83,7 +85,7 @@ MISTAKES = {
         "command line: `beta.prior_weight` applies only with learning.kind: joint, but is 0.1 here; remove it."
     ),
     "beta.kind=learned beta.ppl_exponent=lerned": (
-        "command line: `beta.ppl_exponent` must be a number or `learned`, but is 'lerned' instead."
+        "command line: `beta.ppl_exponent` must be a finite number or `learned`, but is 'lerned' instead."
     ),
     "beta.kind=learned beta.bounds=[0.1]": (
         "command line: `beta.bounds` must be a list of two numbers, [low, high], but is [0.1] instead."

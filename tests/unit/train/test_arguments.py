@@ -38,7 +38,8 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"length_column_name": "tokens"},
-        "`length_column_name` must not be set, but is 'tokens' instead; lengths are counted from the tokens.",
+        "`length_column_name` must be left out with preference pairs, but is 'tokens' instead; lengths are counted "
+        "from the tokens.",
     ),
     (
         {"reference_cache": "live"},

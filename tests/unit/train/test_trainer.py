@@ -279,21 +279,36 @@ def test_a_model_given_by_its_folder_is_loaded_with_its_tokenizer(tmp_path: Path
     assert len(lines(trainer)) == 5
 
 
-def test_the_optimizer_that_is_given_is_used_as_it_is(tmp_path: Path) -> None:
-    model, rule = tiny.qwen2(), LearnedBeta()
+def given_optimizer(folder: Path, rule: Any, schedule: Any = None) -> tuple[DPOTrainer, torch.optim.Optimizer]:
+    model = tiny.qwen2()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    trainer = DPOTrainer(
-        model,
-        args=tiny.arguments(tmp_path),
-        train_dataset=tiny.pairs(8),
-        processing_class=tiny.tokenizer(),
-        optimizers=(optimizer, None),
-        beta=rule,
-    )
+    made = None if schedule is None else schedule(optimizer)
+    parts: dict[str, Any] = {"train_dataset": tiny.pairs(8), "processing_class": tiny.tokenizer()}
+    trainer = DPOTrainer(model, args=tiny.arguments(folder), optimizers=(optimizer, made), beta=rule, **parts)
+    return trainer, optimizer
+
+
+def test_an_optimizer_that_is_given_gets_the_rule_as_a_group_of_its_own(tmp_path: Path) -> None:
+    rule = LearnedBeta(learning_rate=0.05)
+    trainer, optimizer = given_optimizer(tmp_path, rule)
     start = [p.detach().clone() for p in rule.parameters()]
     trainer.train()
-    assert len(optimizer.param_groups) == 1
-    assert all(torch.equal(p, s) for p, s in zip(rule.parameters(), start, strict=True))
+    trainer.train()
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.01, 0), (0.05, 0.0)]
+    assert all(not torch.equal(p, s) for p, s in zip(rule.parameters(), start, strict=True))
+
+
+def test_an_optimizer_that_is_given_is_left_alone_where_no_rule_learns(tmp_path: Path) -> None:
+    for rule in (0.1, LearnedBeta(learning="none")):
+        trainer, optimizer = given_optimizer(tmp_path, rule, lambda o: torch.optim.lr_scheduler.StepLR(o, 2))
+        trainer.train()
+        assert len(optimizer.param_groups) == 1
+
+
+def test_a_schedule_that_does_not_know_the_rule_is_refused(tmp_path: Path) -> None:
+    wanted = r"^`optimizers` must be \(optimizer, None\) with a beta rule that learns, .+ a StepLR instead; say"
+    with pytest.raises(ConfigError, match=wanted):
+        given_optimizer(tmp_path, LearnedBeta(), lambda o: torch.optim.lr_scheduler.StepLR(o, 2))
 
 
 def test_the_head_is_clipped_also_when_the_policy_is_not(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Whether the reference has spoken on a data set already."""
+
+import numpy as np
+from datasets import Dataset
+
+from betahead.beta.rule import BetaRule
+from betahead.errors import DataError
+
+
+def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
+    """Whether the data set holds every column of the reference that the rule and the loss read.
+
+    Raises:
+        DataError: when it holds some of them and not others, or one without a finite number in every row.
+    """
+    wanted = {"ref_chosen_logps", "ref_rejected_logps"} | ({"ref_log_ppl"} if rule.ppl_from == "reference" else set())
+    there = wanted & set(dataset.column_names)
+    if there and there != wanted:
+        missing = ", ".join(sorted(wanted - there))
+        raise DataError(
+            f"the data must hold all columns of the reference or none, but lack {missing} beside "
+            f"{', '.join(sorted(there))}; add them, or remove the others to have the reference scored."
+        )
+    for name in sorted(there):
+        _check_column(dataset, name)
+    return bool(there)
+
+
+def _check_column(dataset: Dataset, name: str) -> None:
+    """A null or infinite score would leave its batch without a reference, or without a loss."""
+    values = list(dataset[name])
+    finite = np.isfinite(np.asarray([np.nan if value is None else value for value in values], dtype=np.float32))
+    if not finite.all():
+        row = int(finite.argmin())
+        raise DataError(
+            f"`{name}` must be a finite number in every row, but is {values[row]!r} in row {row + 1} of "
+            f"{len(values):,}; complete the column, or remove the reference's columns to have them scored."
+        )
