@@ -26,6 +26,7 @@ from betahead.evaluate.kl import scored_answers
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.train.trainer import DPOTrainer
+from betahead.types import on_device
 from betahead.worlds.world import World, WorldPrompt
 
 _AT_ONCE = 64
@@ -177,8 +178,7 @@ def topic_log_beta(trainer: DPOTrainer, topics: Sequence[str]) -> Float[np.ndarr
     with evaluating(trainer.model), torch.no_grad():
         for first in range(0, len(data), _AT_ONCE):
             batch = trainer.collate([data[row] for row in range(first, min(first + _AT_ONCE, len(data)))])
-            moved = {name: value.to(trainer.args.device) for name, value in batch.items()}
-            found.extend(trainer.model(**moved)["beta"].log().tolist())
+            found.extend(trainer.model(**on_device(batch, trainer.args.device))["beta"].log().tolist())
     domains = np.array(data["domain"])
     by_topic = [np.array(found)[domains == topic] for topic in topics]
     return np.array([values.mean() if values.size else np.nan for values in by_topic])
