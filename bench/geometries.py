@@ -153,6 +153,16 @@ GEOMETRIES: tuple[Geometry, ...] = (
         rounds=2,
         steps=1,
     ),
+    Geometry(
+        key="f",
+        name="f-short-prompts",
+        title="synthetic 8/160–224/160–224 tokens, 6 × 256, vocabulary 32,000",
+        shape=SMALL,
+        data=MadePairs(prompt=(8, 8), chosen=(160, 224), rejected=(160, 224), pairs=64),
+        arms=(PLAIN, FIXED),
+        rounds=2,
+        steps=1,
+    ),
 )
 
 QUICK = Geometry(
