@@ -120,7 +120,8 @@ GEOMETRIES: tuple[Geometry, ...] = (
         shape=SMALL,
         data=PublicPairs(file="hh_harmless_transcripts.jsonl.gz", layout="hh"),
         arms=_PUBLIC_ARMS,
-        steps=1,
+        rounds=2,
+        steps=2,
     ),
     Geometry(
         key="b",

@@ -38,6 +38,14 @@ def by_round(runs: Sequence[Run], geometry: str, arm: str) -> dict[int, Run]:
     return {run["round"]: run for run in runs if run["geometry"] == geometry and run["arm"] == arm}
 
 
+def alike(first: Run, second: Run) -> tuple[Run, Run]:
+    """Both runs with as many steps as the shorter one has, the first ones: a process is quicker once it is warm."""
+    steps = min(len(first["step_seconds"]), len(second["step_seconds"]))
+    series = ("step_seconds", "step_pairs", "step_tokens")
+    one, other = ({**run, **{name: run[name][:steps] for name in series}} for run in (first, second))
+    return one, other
+
+
 def ratio(runs: Sequence[Run], geometry: str, ours: str, theirs: str, figure: str) -> dict[str, Any] | None:
     """The ratio of a figure between two arms in each round, and its spread.
 
@@ -59,5 +67,6 @@ def ratio(runs: Sequence[Run], geometry: str, ours: str, theirs: str, figure: st
         "memory": lambda run: run["peak_bytes"],
         "time": seconds_a_step,
     }[figure]
-    values = [read(above[number]) / read(below[number]) for number in sorted(above.keys() & below.keys())]
+    both = [alike(above[number], below[number]) for number in sorted(above.keys() & below.keys())]
+    values = [read(ours_run) / read(theirs_run) for ours_run, theirs_run in both]
     return {"rounds": values, **spread(values)} if values else None

@@ -144,8 +144,8 @@ def our_trainer(job: Job, record: OneOff) -> Any:
     """Our trainer on the ids themselves."""
     from betahead import DPOConfig, DPOTrainer
 
-    trainer = recording(DPOTrainer, record, {"_with_reference": "reference", "_calibrate": "calibration"})
-    return trainer(
+    trainer = recording(DPOTrainer, record, {"_with_reference": "reference"})
+    made = trainer(
         model=job.policy,
         args=DPOConfig(**job.settings, forward=job.arm.forward),
         train_dataset=Dataset.from_list(list(job.rows)),
@@ -153,6 +153,8 @@ def our_trainer(job: Job, record: OneOff) -> Any:
         peft_config=job.peft_config,
         beta=rule_of(job.arm),
     )
+    record.seconds["calibration"] = 0.0 if made.calibration is None else made.calibration.seconds
+    return made
 
 
 def trainer_for(job: Job, record: OneOff) -> Any:

@@ -209,7 +209,7 @@ def test_options_choose_geometries_arms_rounds_and_steps() -> None:
     assert [(one.name, [arm.name for arm in one.arms], one.rounds, one.steps) for one in found] == [
         ("c-512-64-64", ["plain"], 5, 4)
     ]
-    assert {one.key for one in wanted(parsed([]))} == {"a", "b", "c", "d", "e"}
+    assert {one.key for one in wanted(parsed([]))} == {"a", "b", "c", "d", "e", "f"}
 
 
 def test_geometries_on_public_pairs_are_left_out_with_a_sentence_where_there_are_none(tmp_path: Path) -> None:
