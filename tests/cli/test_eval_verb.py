@@ -106,6 +106,23 @@ def test_a_run_whose_training_data_are_gone_says_that_it_cannot_compare(run, tmp
         assert detail in str(error)
 
 
+def test_what_was_held_out_is_not_guessed_from_data_that_have_changed_since(run, tmp_path):
+    copy, data = tmp_path / "run", tmp_path / "pairs.jsonl"
+    shutil.copytree(run, copy)
+    shutil.copy(run.parent / "pairs.jsonl", data)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace(str(run.parent / "pairs.jsonl"), str(data)))
+    before = found(copy, "--kl-prompts", 0)["pairs"]
+    assert before == found(run, "--kl-prompts", 0)["pairs"]
+    data.write_text(data.read_text() + json.dumps(FRESH[0]) + "\n")
+    error = ran(copy, "--kl-prompts", 0).exception
+    assert isinstance(error, DataError)
+    assert str(error) == (
+        f"`data.train` must be what the run was trained on, but {data} has changed since, and what was held out with "
+        "it; restore the file, or give pairs that the run has not seen as --data."
+    )
+
+
 def test_rows_that_were_left_out_are_counted(run, tmp_path):
     file = tiny_run.write_rows(tmp_path / "rows.jsonl", [*FRESH * 4, {**FRESH[0], "chosen": " "}])
     rows = found(run, "--data", file, "--kl-prompts", 0)["rows"]

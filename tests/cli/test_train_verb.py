@@ -121,6 +121,17 @@ def test_a_budget_of_tokens_and_its_companions_are_settings_of_the_file(world, b
     assert "`train.max_batch_tokens` must be at least 1, but is 0 instead." in err
 
 
+def test_a_small_reference_is_fitted_on_the_paragraphs_of_any_text_file(world, betahead):
+    (world / "book.txt").write_text("\n\n".join(f"Paragraph {n} says that rain is wet." for n in range(40)))
+    fit = "{kind: small, corpus: book.txt, vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, "
+    fit += "intermediate_size: 16, tokens: 2000, row_tokens: 64}"
+    text = (world / "one.yaml").read_text()
+    (world / "fit.yaml").write_text(re.sub(r"model: .*", f"model: {{fit: {fit}}}", text))
+    code, out, err = betahead("train", "fit.yaml")
+    assert code == 0, err
+    assert "fitted on 40 documents" in out
+
+
 def test_a_small_reference_is_fitted_without_the_held_out_prompts_and_kept(world, betahead):
     fit = "{kind: small, corpus: train, vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, "
     fit += "intermediate_size: 16, tokens: 2000, row_tokens: 64}"
@@ -267,6 +278,18 @@ BAD_SETTINGS = {
     "accumulation over no batch": (
         ["train.gradient_accumulation_steps=0"],
         r"`train\.gradient_accumulation_steps` must be at least 1",
+    ),
+    "a logger that does not exist": (
+        ["train.report_to=wandbb", "model.name=./no-model"],
+        r"`train\.report_to` must be none, all or of .*wandb.*, but is 'wandbb' instead",
+    ),
+    "a logger whose package is missing": (
+        ["train.report_to=comet_ml", "model.name=./no-model"],
+        r"`train\.report_to` must name loggers that are installed, but comet_ml is not",
+    ),
+    "two precisions at once": (
+        ["train.bf16=true", "train.fp16=true", "model.name=./no-model"],
+        r"`train\.fp16` must be left out with `bf16`, but both are true",
     ),
     "no epoch": (["train.max_steps=-1", "train.num_train_epochs=0"], r"`train\.num_train_epochs` must be above 0"),
     "an optimizer whose package is missing": (

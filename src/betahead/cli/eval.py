@@ -72,6 +72,8 @@ def evaluate_run(
         apart = data is None and opened.config.data.eval is None  # split off by prompt
         trained = frozenset[str]() if apart else opened.trained_prompts()
         if data is None:
+            if apart:
+                _refuse_changed_data(opened)
             records = opened.held_out()
         else:
             _refuse_training_data(opened, data)
@@ -113,6 +115,20 @@ def _bar(pairs: int) -> Generator[Callable[[int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring pairs", total=pairs)
         yield lambda done: progress.advance(task, done)
+
+
+def _refuse_changed_data(opened: "OpenedRun") -> None:
+    """What was held out follows from the data: of changed data, prompts that were trained on would seem held out."""
+    from betahead.data.sources import expanded
+    from betahead.runs.record import data_fingerprint
+
+    source = opened.config.data.train
+    there = opened.trained_file is not None and Path(expanded(source)).is_file()
+    if there and data_fingerprint(source).get("sha256") != opened.trained_file:
+        raise DataError(
+            f"`data.train` must be what the run was trained on, but {source} has changed since, and what was held out "
+            "with it; restore the file, or give pairs that the run has not seen as --data."
+        )
 
 
 def _refuse_training_data(opened: "OpenedRun", source: str) -> None:

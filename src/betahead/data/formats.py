@@ -21,6 +21,9 @@ from betahead.errors import ConfigError, DataError
 Layout = Literal["explicit", "chat", "ultrafeedback", "hh", "tokenized"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
+OF_TOKENS = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+"""Columns that belong to token ids: beside texts, whether they fit would depend on the tokenizer."""
+
 UNREAD = ("tools", "images", "image", "chat_template_kwargs")
 """Columns that other trainers put into the prompt and this one does not: refused rather than silently left out."""
 
@@ -111,6 +114,12 @@ def check_columns(rows: Sequence[Row], layout: Layout, source: str) -> None:
                 f"{source} must hold text alone, but has a column `{name}`, which would be left out of the prompt; "
                 "render it into the messages, or remove the column if the model may go without it."
             )
+    scored = [name for name in OF_TOKENS if name in columns]
+    if scored and layout != "tokenized":
+        raise DataError(
+            f"{source} must not have a column `{scored[0]}` beside texts, because it belongs to tokens; remove it, or "
+            "give the tokens with it (`prompt_ids`, `chosen_ids`, `rejected_ids`)."
+        )
     for name in needed.get(layout, ("chosen", "rejected")):
         if name not in columns:
             found = ", ".join(f"`{key}`" for key in columns) or "no column"

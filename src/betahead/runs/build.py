@@ -263,6 +263,8 @@ def trainer_of(
         raise
     except (ValueError, ImportError, RuntimeError) as error:
         sentence = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and "install" not in sentence:
+            raise  # a logger without its package says so; anything else is a bug, or a device that is full
         if "Target modules" in sentence:
             raise ConfigError(f"`model.adapter.target_modules` must name layers of the model: {sentence}") from error
         raise ConfigError(f"`train` must be a combination that can be built, but is not: {sentence}") from error

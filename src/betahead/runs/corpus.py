@@ -1,6 +1,7 @@
 """The documents that a small reference is fitted on, and the prompts it must not see."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import datasets
 
@@ -8,8 +9,9 @@ from betahead.data.formats import Pair, pair_from_row
 from betahead.data.prepare import laid_out
 from betahead.data.records import prompt_id, shown_prompt
 from betahead.data.rows import RowError, column, text
-from betahead.data.sources import source_name, source_rows
+from betahead.data.sources import expanded, source_name, source_rows
 from betahead.data.splits import split_by_prompt
+from betahead.data.texts import is_plain_text, paragraphs
 from betahead.errors import DataError
 from betahead.runs.config import DataSection
 from betahead.runs.model_section import SmallFit
@@ -68,6 +70,9 @@ def fit_documents(fit: SmallFit, data: DataSection, held_out: dict[str, str]) ->
 
 
 def _file_documents(fit: SmallFit) -> Iterator[Document]:
+    if is_plain_text(fit.corpus):
+        yield from paragraphs(Path(expanded(fit.corpus)))
+        return
     assert fit.response_field is not None
     for row in source_rows(fit.corpus):
         response = text(column(row, fit.response_field), fit.response_field, row.where)

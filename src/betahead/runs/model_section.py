@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from betahead.data.texts import is_plain_text
 from betahead.errors import ConfigError
 from betahead.runs.section import Count, Positive, Section, Text, left_out
 from betahead.worlds.small_model import SmallModelSpec
@@ -35,9 +36,10 @@ class SmallFit(Section):
     """A small Qwen2 and its tokenizer, fitted before training; policy and reference both start from it.
 
     Args:
-        corpus: a file with one text or one prompt and response a row, or `train`: the answers of `data.train`.
-        prompt_field: column of the prompt in the file; None for `train` and for a file of plain texts.
-        response_field: column of the response (or of the plain text) in the file; None for `train`.
+        corpus: a file with one text or one prompt and response a row, a text file (`.txt`, `.txt.gz`), whose paragraphs
+            are read, or `train`: the answers of `data.train`.
+        prompt_field: column of the prompt in the file; None for `train`, for texts without prompts and for a text file.
+        response_field: column of the response (or of the text) in the file; None for `train` and for a text file.
         corpus_prompts: `train` (default, of a file with prompts) leaves out every row whose prompt is in the held-out
             pairs, without which the reference would have read the examination; `all` keeps them.
         tokens: positions fitted on, the budget that decides how long it takes; sizes as in `SmallModelSpec`.
@@ -71,6 +73,9 @@ class SmallFit(Section):
         if self.corpus == "train":
             for key in ("prompt_field", "response_field", "corpus_prompts"):
                 left_out(self, key, "`corpus` is `train`, whose answers are read")
+        elif is_plain_text(self.corpus):
+            for key in ("prompt_field", "response_field", "corpus_prompts"):
+                left_out(self, key, "`corpus` is a text file, which has no columns")
         elif self.response_field is None:
             raise ConfigError("`response_field` must name the column of the texts in `corpus`, but is missing.")
         elif self.prompt_field is None:

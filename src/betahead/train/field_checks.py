@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from torch.utils.checkpoint import checkpoint
 from transformers import TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.training_args import trainer_log_levels
 
 from betahead.errors import ConfigError
@@ -57,6 +58,9 @@ def check_fields(given: Mapping[str, Any]) -> None:
         value = given.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
             raise ConfigError(f"`{key}` must be at least {least}, but is {value!r} instead.")
+    if given.get("bf16") and given.get("fp16"):
+        raise ConfigError("`fp16` must be left out with `bf16`, but both are true; a step computes in one precision.")
+    _check_reporters(given.get("report_to"))
     steps, epochs = given.get("max_steps", -1), given.get("num_train_epochs", 1)
     if steps != -1 and not steps >= 1:
         raise ConfigError(
@@ -108,3 +112,17 @@ def _check_names(given: Mapping[str, Any]) -> None:
                 f"`{key}` must hold keywords of torch.utils.checkpoint ({', '.join(sorted(known))}), but has "
                 f"{unknown[0]!r} instead."
             )
+
+
+def _check_reporters(given: Any) -> None:
+    """A logger without its package is found before anything is loaded."""
+    names = [given] if isinstance(given, str) else list(given or ())
+    known, there = set(INTEGRATION_TO_CALLBACK), set(get_available_reporting_integrations())
+    for name in names:
+        if name in {"none", "all"} or name in there:
+            continue
+        if name not in known:
+            raise ConfigError(
+                f"`report_to` must be none, all or of {', '.join(sorted(known))}, but is {name!r} instead."
+            )
+        raise ConfigError(f"`report_to` must name loggers that are installed, but {name} is not; install its package.")

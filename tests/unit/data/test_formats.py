@@ -230,3 +230,16 @@ def test_a_column_that_would_silently_be_left_out_of_the_prompt_is_refused(name)
         check_columns(rows, "explicit", "f")
     without = [Row(values={"prompt": "a", "chosen": "b", "rejected": "c", name: None}, where="f:1")]
     check_columns(without, "explicit", "f")
+
+
+@pytest.mark.parametrize("name", ["ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl"])
+def test_scores_that_belong_to_tokens_are_refused_beside_texts_and_taken_with_token_ids(name):
+    texts = [Row(values={"prompt": "a", "chosen": "b", "rejected": "c", name: -1.0}, where="f:1")]
+    with pytest.raises(DataError) as refused:
+        check_columns(texts, "explicit", "f")
+    assert str(refused.value) == (
+        f"f must not have a column `{name}` beside texts, because it belongs to tokens; remove it, or give the tokens "
+        "with it (`prompt_ids`, `chosen_ids`, `rejected_ids`)."
+    )
+    ids = {"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3], name: -1.0}
+    check_columns([Row(values=ids, where="f:1")], "tokenized", "f")

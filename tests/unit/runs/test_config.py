@@ -17,7 +17,7 @@ beta: {kind: fixed}
 output: runs/one
 """
 
-FIT = "model: {fit: {kind: small, corpus: c.txt, response_field: text}}\n" + BASE.split("\n", 1)[1]
+FIT = "model: {fit: {kind: small, corpus: c.jsonl, response_field: text}}\n" + BASE.split("\n", 1)[1]
 
 MISTAKES = {
     "beta.bta=3": "command line: `beta.bta` is not a key of `beta`; did you mean `beta`?",
@@ -95,7 +95,11 @@ MISTAKES = {
         "but is 'some/model' instead; remove it."
     ),
     "model.fit.kind=small": "command line: `model.fit.corpus` is missing; add it.",
-    "model.fit.kind=small model.fit.corpus=c.txt": (
+    "model.fit.kind=small model.fit.corpus=c.txt model.fit.response_field=text": (
+        "command line: `model.fit.response_field` must be left out where `corpus` is a text file, which has no "
+        "columns, but is 'text' instead; remove it."
+    ),
+    "model.fit.kind=small model.fit.corpus=c.jsonl": (
         "command line: `model.fit.response_field` must name the column of the texts in `corpus`, but is missing."
     ),
     "model.fit.kind=small model.fit.corpus=train model.fit.prompt_field=p": (
