@@ -10,7 +10,7 @@ from betahead.data.rows import Row, RowError, column, shown, text
 from betahead.data.tokenize import TokenizeOptions
 from betahead.errors import DataError
 
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+_CARRIED = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
 
 
 def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: TokenizeOptions) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: Token
     domain = row.values.get("domain")
     record["domain"] = "" if domain is None else text(domain, "domain", row.where)
     record["strength"] = strength(row)
-    return record | {name: row.values[name] for name in _REFERENCE if row.values.get(name) is not None}
+    return record | {name: row.values[name] for name in _CARRIED if row.values.get(name) is not None}
 
 
 def _ids(row: Row, name: str, vocabulary: int) -> list[int]:
