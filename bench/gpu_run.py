@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from torch import nn
 from bench.arms import ARMS, Arm
 from bench.batches import Row
 from bench.geometries import Geometry, named
+from bench.kernels_seen import kernels_seen
 from bench.low_rank import ALPHA, RANK, with_low_rank
 from bench.prepare import fresh_model
 from bench.records import check_same_rows, counted, peak_bytes, walked
 from bench.stand_ins import fill_in, missing
 from bench.unavailable import UnavailableError
 
+PARITY_PAIRS = 4
 TRAINER_NEEDS = ("accelerate", "datasets", "peft", "jaxtyping")
 
 
@@ -107,14 +110,18 @@ def measure(request: dict[str, Any], filled: list[str]) -> dict[str, Any]:
         raise UnavailableError(f"not installed: {', '.join([*lacking, *(['trl'] if missing('trl') else [])])}")
     batches: list[list[Row]] = json.loads((Path(request["folder"]) / "rows.json").read_text())["batches"][arm.order]
     bare = peak_bytes()
+    # Whoever does not run our shared road need not load it.
+    watching = kernels_seen() if arm.forward == "shared" else nullcontext(set[str]())
     try:
-        found = (by_loop if lacking else by_trainer)(arm, geometry, batches, device)
+        with watching as kernels:
+            found = (by_loop if lacking else by_trainer)(arm, geometry, batches, device)
     except torch.OutOfMemoryError as error:
         raise UnavailableError(f"out of memory ({geometry.title})") from error
     assert abs(found["first_loss"] - math.log(2)) < 0.05, f"the first loss is {found['first_loss']}, not log 2"
     return {
         **{name: value for name, value in found.items() if name != "moments"},
         "lacking": lacking,
+        "kernels": sorted(kernels),
         "step_seconds": counted(found["moments"], len(batches), arm.passes),
         **walked(batches, arm.passes),
         "rows": sum(map(len, batches)),
@@ -127,15 +134,16 @@ def roads_apart(request: dict[str, Any]) -> dict[str, Any]:
     from bench.parity import parity
 
     geometry, device = named(request["geometry"]), request["device"]
-    rows = json.loads((Path(request["folder"]) / "rows.json").read_text())["batches"]["random"][0][:2]
-    found: dict[str, Any] = {}
-    for dtype in ("float32", geometry.dtype):
-        policy: nn.Module = policy_of(geometry, device, getattr(torch, dtype))
-        if geometry.adapter:
-            policy = with_low_rank(policy)
-        found[dtype] = parity(policy, rows, device)
-        del policy
-    return found
+    rows = json.loads((Path(request["folder"]) / "rows.json").read_text())["batches"]["random"][0][:PARITY_PAIRS]
+
+    def in_(dtype: str) -> dict[str, Any]:
+        try:
+            policy: nn.Module = policy_of(geometry, device, getattr(torch, dtype))
+            return parity(with_low_rank(policy) if geometry.adapter else policy, rows, device)
+        except torch.OutOfMemoryError:
+            return {"unavailable": f"out of memory ({geometry.title})"}
+
+    return {dtype: in_(dtype) for dtype in ("float32", geometry.dtype)}
 
 
 def main(request: dict[str, Any]) -> None:

@@ -1,12 +1,20 @@
 """What was to be reached on one CUDA device, as data."""
 
-from bench.targets import Results, Target, dearer_than_counted, median_ratio, share_of_matmul
+from bench.targets import Figure, Results, Target, dearer_than_counted, median_ratio, share_of_matmul
 
 
 def parity_gradient(results: Results) -> float | None:
     """Largest relative difference of any gradient between the two roads, all weights, float32."""
-    found = results["parity"].get("gpu-full", {})
-    return found["float32"]["gradient"] if "float32" in found else None
+    return results["parity"].get("gpu-full", {}).get("float32", {}).get("gradient")
+
+
+def times_the_plain_error(geometry: str, figure: str) -> Figure:
+    """The shared road's error in bfloat16 over the plain road's, both against the plain road in float32."""
+
+    def found(results: Results) -> float | None:
+        return results["parity"].get(geometry, {}).get("bfloat16", {}).get("times", {}).get(figure)
+
+    return found
 
 
 GPU_TARGETS: tuple[Target, ...] = (
@@ -15,6 +23,16 @@ GPU_TARGETS: tuple[Target, ...] = (
         bound=1e-4,
         side="most",
         figure=parity_gradient,
+    ),
+    *(
+        Target(
+            title=f"shared road's bfloat16 error over the plain road's own: {figure}, {what}",
+            bound=2.0,
+            side="most",
+            figure=times_the_plain_error(geometry, figure),
+        )
+        for geometry, what in (("gpu-full", "all weights"), ("gpu-lora", "LoRA"))
+        for figure in ("loss", "gradient")
     ),
     Target(
         title="pairs/s over TRL default",

@@ -89,16 +89,24 @@ def test_without_a_cuda_device_the_gpu_benchmark_says_so_and_ends_well(tmp_path:
 
 def test_the_gpu_benchmark_needs_torch_and_transformers_alone(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
-    words = ["--device", "cpu", "--tiny", "--minutes", "60", "--only", "gpu-lora-tiny", "--arms", "plain", "trl-best"]
-    run("bench.gpu", *words, "--name", "made", "--out", str(tmp_path), path=tmp_path)
+    words = ["--device", "cpu", "--tiny", "--minutes", "60", "--only", "gpu-lora-tiny"]
+    words += ["--arms", "plain", "fixed", "trl-best"]
+    screen = run("bench.gpu", *words, "--name", "made", "--out", str(tmp_path), path=tmp_path)
     results = json.loads((tmp_path / "made.json").read_text())
-    check_complete(results, "gpu-lora-tiny", {"plain"})
-    (one,) = results["runs"]
-    assert one["driver"] == "plain loop"
-    assert one["lacking"] == ["accelerate", "datasets", "peft", "jaxtyping"]
+    check_complete(results, "gpu-lora-tiny", {"plain", "fixed"})
+    for one in results["runs"]:
+        assert one["driver"] == "plain loop"
+        assert one["lacking"] == ["accelerate", "datasets", "peft", "jaxtyping"]
+        assert one["kernels"] == (["sdpa"] if one["arm"] == "fixed" else [])
     unavailable = results["unavailable"]["gpu-lora-tiny"]["trl-best"]
     assert unavailable == "not installed: accelerate, datasets, peft, jaxtyping, trl"
     assert results["parity"].keys() == {"gpu-lora-tiny"}
+    exact, half = (results["parity"]["gpu-lora-tiny"][dtype] for dtype in ("float32", "bfloat16"))
+    assert exact["gradient"] < 1e-4 and "times" not in exact
+    assert exact["kernels"] == half["kernels"] == ["sdpa"]
+    assert max(half["times"].values()) <= 2
+    assert half["errors"]["separate"]["gradient"] > 1e-4 > exact["gradient"]
+    assert "bfloat16: loss" in screen and "Its error against float32 is" in screen
 
 
 @pytest.mark.slow

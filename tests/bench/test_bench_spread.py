@@ -161,11 +161,18 @@ def test_the_pages_lead_is_the_smallest_ratio_of_all_geometries() -> None:
 
 def test_a_gpus_report_says_what_drove_it_and_how_far_the_roads_are_apart() -> None:
     runs = [{**one, "driver": "plain loop"} for one in raw()["runs"]]
-    made = results(runs=runs, parity={"a-hh": {"float32": {"loss": 1e-7, "gradient": 2e-6}}}, left_out=["a-hh: plain"])
+    apart = {
+        "float32": {"loss": 1e-7, "gradient": 2e-6, "kernels": ["sdpa"]},
+        "bfloat16": {"loss": 1e-3, "gradient": 0.1, "kernels": ["varlen"], "times": {"loss": 0.5, "gradient": 1.25}},
+        "float16": {"unavailable": "out of memory (some model)"},
+    }
+    made = results(runs=runs, parity={"a-hh": apart}, left_out=["a-hh: plain"])
     assert "Driven by: plain loop." in report(made)
-    assert "Shared against separate, float32: loss 1.0e-07, gradients 2.0e-06 (relative)." in report(made)
+    assert "Shared against separate, float32: loss 1.0e-07, gradients 2.0e-06 (relative), by sdpa.\n" in report(made)
+    assert "gradients 1.0e-01 (relative), by varlen. Its error against float32 is 0.500 times the plain" in report(made)
+    assert "Shared against separate, float16: not measured, out of memory (some model)." in report(made)
     assert "No time was left for: a-hh: plain." in report(made)
-    assert "Targets not measured here: 4." in report(made)
+    assert "Targets not measured here: 5." in report(made)
 
 
 def test_an_arm_that_could_not_run_says_why() -> None:

@@ -34,7 +34,7 @@ def test_the_verb_says_what_the_file_holds(file):
     assert "length in words" in output
     assert "longer answer wins   50.0% of pairs (same length: 0.0%)" in output
     assert "prompts              1 distinct in 2 pairs, 1 have more than one pair" in output
-    assert "prefix sharing       would send 1." in output
+    assert "prefix sharing       sends 1." in output
     assert "domains              x 2" in output
 
 

@@ -83,3 +83,13 @@ def test_a_cache_that_is_a_file_is_one_sentence_and_leaves_no_run(betahead, tmp_
     wanted = "`reference.cache` must be `auto`, `live` or a folder, but pairs.jsonl is a file instead; name another."
     assert wanted in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_starts_from_a_trained_policy_says_what_its_reference_is(betahead, caplog):
+    code, _, out = betahead("output=runs/one")
+    assert (code, caplog.messages) == (0, []), out
+    code, _, out = betahead("output=runs/two", "model.name=runs/one/policy")
+    assert code == 0, out
+    said = [message for message in caplog.messages if message.startswith("reference: ")]
+    assert len(said) == 1, out
+    assert "runs/one/policy holds beta_head.json, which training on pairs leaves beside a policy, so that " in said[0]

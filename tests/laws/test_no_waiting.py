@@ -1,6 +1,7 @@
 """A training step asks the device for nothing: what is shown stays there until a line of the log is due."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from waits import Waits
 
 from betahead.beta.fixed import FixedBeta
+from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.losses.links import LINKS
@@ -28,7 +30,13 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def rule_named(name: str) -> BetaRule:
+    if name == "given":
+        return GivenBeta(0.3, push="even")
     return LearnedBeta(**RULES[name]) if name in RULES else FixedBeta(0.3)
+
+
+def all_features(count: int) -> PromptFeatures:
+    return replace(tiny.features(count), given_beta=torch.linspace(0.1, 2.0, count))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +92,8 @@ def one_step(rule: BetaRule, link: str, features: PromptFeatures, margin: torch.
 
 
 def test_every_rule_and_link_computes_without_waiting() -> None:
-    features, margin = tiny.features(5), torch.linspace(-3, 4, 5)
-    for name in ("fixed", *RULES):
+    features, margin = all_features(5), torch.linspace(-3, 4, 5)
+    for name in ("fixed", "given", *RULES):
         for link in LINKS if name == "fixed" else ("sigmoid",):
             rule = rule_named(name)
             rule.build(tiny.HIDDEN, seed=0)
@@ -97,13 +105,13 @@ def test_every_rule_and_link_computes_without_waiting() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["fixed", *RULES])
+@pytest.mark.parametrize("name", ["fixed", "given", *RULES])
 def test_on_a_cuda_device_no_rule_waits(name: str) -> None:
     rule = rule_named(name)
     rule.build(tiny.HIDDEN, seed=0)
     rule.cuda()
     there = {
-        key: value.cuda() if isinstance(value, torch.Tensor) else value for key, value in vars(tiny.features(5)).items()
+        key: value.cuda() if isinstance(value, torch.Tensor) else value for key, value in vars(all_features(5)).items()
     }
     features, margin = PromptFeatures(**there), torch.linspace(-3, 4, 5).cuda()
     metrics = PairMetrics(rule.bounds)

@@ -81,8 +81,7 @@ def _lines(description: "DataDescription") -> list[str]:
         f"{description.repeated_prompts:,} have more than one pair",
         f"leak of a row split  {description.leaked:.1%} of held-out rows would have a prompt that is trained on "
         "(5 % held out at random; BetaHead splits by prompt)",
-        f"prefix sharing       would send {description.sharing_gain:.2f} times fewer {description.unit} through "
-        "the model",
+        f"prefix sharing       sends {description.sharing_gain:.2f} times fewer {description.unit} through the model",
     ]
     if description.domains:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(description.domains.items())[:8])

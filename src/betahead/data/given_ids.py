@@ -10,6 +10,8 @@ from betahead.data.rows import Row, RowError, column, shown, text
 from betahead.data.tokenize import TokenizeOptions
 from betahead.errors import DataError
 
+_CARRIED = (*OF_TOKENS, "given_beta")
+
 
 def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: TokenizeOptions) -> dict[str, Any]:
     """The record of a row with `prompt_ids`, `chosen_ids` and `rejected_ids`.
@@ -45,7 +47,7 @@ def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: Token
     domain = row.values.get("domain")
     record["domain"] = "" if domain is None else text(domain, "domain", row.where)
     record["strength"] = strength(row)
-    return record | {name: row.values[name] for name in OF_TOKENS if row.values.get(name) is not None}
+    return record | {name: row.values[name] for name in _CARRIED if row.values.get(name) is not None}
 
 
 def _ids(row: Row, name: str, vocabulary: int) -> list[int]:

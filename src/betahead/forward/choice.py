@@ -87,12 +87,13 @@ def road_for(
 ) -> Road:
     """The road of a model: the one asked for, or with `auto` the shared one wherever it gives the same numbers.
 
-    Whether it does is seen by scoring two short random pairs by both roads.
+    Whether it does is seen by scoring two short random pairs by both roads. How many tokens sharing saves does not
+    matter: what is not padded and not scored counts too, as geometry f of bench/ measures.
 
     Args:
         model: the policy, with or without adapters.
         kind: `auto`, `shared` or `separate`.
-        pairs: lengths of the pairs to come.
+        pairs: lengths of the pairs to come, for the ratio that the road's line tells; they decide nothing.
         kernel: what carries the attention of the shared road out.
 
     Raises:
@@ -174,6 +175,9 @@ def _difference(model: nn.Module, kernel: Kernel) -> str | None:
         finally:
             watched.remove()
     plain, shared = (torch.cat([logps.chosen, logps.rejected]).double() for logps in found)
+    if not bool((plain + shared).isfinite().all()):
+        roads = "on either road" if not bool(plain.isfinite().all()) else "in a packed row"
+        return f"its log-probabilities of random tokens are not finite {roads}"
     most = float(((shared - plain).abs() / plain.abs().clamp(min=1.0)).max())
     if not most <= _TOLERANCE.get(weights.dtype, _HALF_TOLERANCE):
         return f"a packed row gives it other numbers (log-probabilities off by {most:.1%})"

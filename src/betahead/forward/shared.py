@@ -29,7 +29,7 @@ def shared_forward(
 
     Args:
         model: a causal language model, with or without adapters, whose attention can be called by name.
-        batch: the pairs.
+        batch: the pairs; the layout takes any number of answers, this scores two.
         needs: which prompt features to compute; none costs a further pass through the body.
         couple: let gradient flow through the features.
         kernel: what carries the attention out.
@@ -43,6 +43,8 @@ def shared_forward(
     Raises:
         ConfigError: for attention that cannot be shared.
     """
+    parts = {len(span) for span in batch.spans}
+    assert parts == {3}, f"a pair is a prompt and 2 answers, but the batch has {sorted(n - 1 for n in parts)} answers"
     inner = base_of(model)
     hidden = packed_hidden(inner, batch, kernel)
     head = logit_head_of(inner)

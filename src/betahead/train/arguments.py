@@ -48,7 +48,8 @@ class DPOConfig(TrainingArguments):
         head_max_grad_norm: gradient norm at which the beta rule is clipped, apart from the policy.
         calibration_prompts: training prompts whose log PPL sets the scale of the head.
         forward: `shared` reads each prompt once and both answers after it, `separate` is a padded row per answer,
-            `auto` takes the shared road wherever the model gives the same numbers on it.
+            `auto` takes the shared road wherever the model gives the same numbers on it, however little there is to
+            share.
         forward_attention: what carries the attention of the shared road out: `sdpa` anywhere, `varlen` on CUDA in half
             precision, `flex`, or `auto`.
         max_batch_tokens: tokens that go through the model at once on one device; a batch with more is cut into several
@@ -132,7 +133,7 @@ class DPOConfig(TrainingArguments):
         renamed = cast("Any", self)
         if hasattr(self, "activation_checkpointing") and renamed.activation_checkpointing is None:
             renamed.activation_checkpointing, renamed.gradient_checkpointing = self.gradient_checkpointing, None
-        if self.accelerator_config is None and self.dataloader_pin_memory:
+        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             # Otherwise every batch waits until the device has done all that was asked of it before.
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()

@@ -16,12 +16,25 @@ from betahead.train.arguments import DPOConfig
 logger = logging.getLogger(__name__)
 
 
-def road_of(policy: Policy, ref_model: PreTrainedModel | None, train: Dataset | None, args: DPOConfig) -> Road:
-    """How pairs go through policy and reference; a reference of its own must be able to go the same way."""
+def road_of(
+    policy: Policy, ref_model: PreTrainedModel | None, train: Dataset | None, args: DPOConfig, *, shown: bool
+) -> Road:
+    """How pairs go through policy and reference; a reference of its own must be able to go the same way.
+
+    Args:
+        policy: the model that is trained.
+        ref_model: the reference, where it is another model.
+        train: tokenized records, or None.
+        args: settings.
+        shown: print the line that says it, unless `disable_tqdm`; a reason against the shared road is always logged.
+    """
     kind, kernel = cast("ForwardKind", args.forward), cast("Kernel", args.forward_attention)
     pairs = None if train is None else tokens_of_rows(train)
     road = road_for(policy, kind, pairs=pairs, kernel=kernel)
     if ref_model is not None and road.kind == "shared":
         road = road_for(nn.Module.to(ref_model, args.device), kind, pairs=pairs, kernel=kernel)
-    (logger.warning if road.reason else logger.info)("forward: %s", road.line())
+    if road.reason is not None:
+        logger.warning("forward: %s", road.line())
+    elif shown and not args.disable_tqdm and args.process_index == 0:
+        print(f"forward    {road.line()}")
     return road

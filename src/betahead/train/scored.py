@@ -1,9 +1,9 @@
-"""Whether the reference has spoken on a data set already."""
+"""Columns of a data set that training reads: whether the reference has spoken already, and what a rule is given."""
 
 import numpy as np
 from datasets import Dataset
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
 from betahead.errors import DataError
 
 
@@ -24,6 +24,25 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
     for name in sorted(there):
         _check_column(dataset, name)
     return bool(there)
+
+
+def check_given_beta(dataset: Dataset, rule: BetaRule) -> None:
+    """Refuse a column of β with a number that is none, for a rule that reads it.
+
+    Raises:
+        DataError: with the first such row.
+    """
+    if Need.GIVEN_BETA not in rule.needs or "given_beta" not in dataset.column_names:
+        return
+    values = list(dataset["given_beta"])
+    numbers = np.asarray([np.nan if value is None else value for value in values], dtype=np.float32)
+    fine = np.isfinite(numbers) & (numbers > 0)
+    if not fine.all():
+        row = int(fine.argmin())
+        raise DataError(
+            f"`given_beta` must be a positive number in every row, but is {values[row]!r} in row {row + 1} of "
+            f"{len(values):,}; correct the column."
+        )
 
 
 def _check_column(dataset: Dataset, name: str) -> None:

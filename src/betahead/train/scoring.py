@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from datasets import Dataset
+from peft import PeftModel
 
 from betahead.beta.rule import BetaRule
 from betahead.data.sources import expanded
@@ -19,7 +20,7 @@ from betahead.reference.fingerprint import learns
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
-from betahead.train.scored import is_scored
+from betahead.train.scored import check_given_beta, is_scored
 from betahead.types import bundled
 
 
@@ -73,6 +74,7 @@ class ReferenceScoring:
 
     Raises:
         CacheError: see `CachedReference`.
+        ConfigError: a reference that is to score every batch shares weights that are trained.
     """
 
     def __init__(
@@ -100,6 +102,12 @@ class ReferenceScoring:
                 self.cached = CachedReference(reference, folder, device=args.device)
             if not args.precompute_ref_log_probs:
                 self.cached.check_never_learns()
+        elif not args.precompute_ref_log_probs and learns(reference):
+            raise ConfigError(
+                "`precompute_ref_log_probs` must be True for an adapter that trains weights of the model itself, such "
+                'as `bias="all"`, because turning it off would not give back the reference; set it, or use '
+                '`bias="none"`.'
+            )
 
     @property
     def as_they_come(self) -> bool:
@@ -124,6 +132,8 @@ class ReferenceScoring:
             CacheError: a cache that cannot be used.
         """
         args, began, pairs, of = self.args, time.perf_counter(), 0, 0
+        if dataset is not None:
+            check_given_beta(dataset, self.rule)
         if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
             return dataset
 
@@ -171,7 +181,7 @@ class ReferenceScoring:
         if trained and learns(self.reference):
             raise ConfigError(
                 "the batches of `data_collator` must hold the reference's columns, because the reference that would "
-                "score them has been trained since; pass them on, or set precompute_ref_log_probs to False."
+                f"score them has been trained since; pass them on, or {self._remedy}."
             )
         keys = keys_in(inputs)
         with self.accelerator.autocast():
@@ -187,13 +197,22 @@ class ReferenceScoring:
         if self.cached is not None:
             self.cached.cache.merge()
 
+    @property
+    def _remedy(self) -> str:
+        """What would leave the reference as it was while the policy is trained."""
+        if self.reference.adapters_off:
+            return 'use an adapter with bias="none"'
+        if isinstance(self.reference.model, PeftModel):
+            return "give another model as `ref_model`"
+        return "set precompute_ref_log_probs to False"
+
     def _check_untrained(self, trained: bool) -> None:
         if not trained:
             return
         if learns(self.reference):
             raise ConfigError(
                 "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be "
-                "scored with has been trained since; or set precompute_ref_log_probs to False."
+                f"scored with has been trained since; or {self._remedy}."
             )
         if self.cached is not None:
             self.cached.check_unchanged()

@@ -1,6 +1,6 @@
 """Sizes that must fit before a model is run: a table that is too short ends in an index out of range."""
 
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from peft import PeftModel
@@ -38,19 +38,25 @@ def check_vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> No
 
 
 def check_lengths(model: nn.Module, dataset: Dataset) -> None:
-    """Refuse pairs longer than a model with a learned table of positions can read.
+    """Refuse pairs longer than a learned table of positions, or than the context in which RoPE does not change.
 
     Raises:
         ConfigError: with both lengths.
     """
-    positions = learned_positions(model)
-    if positions is None:
+    positions, steady = learned_positions(model), steady_positions(model)
+    if positions is None and steady is None:
         return
     longest = max((one.prompt + max(one.chosen, one.rejected) for one in tokens_of_rows(dataset)), default=0)
-    if longest > positions:
+    if positions is not None and longest > positions:
         raise ConfigError(
             f"`data.max_length` must be at most {positions}, the positions that the model has, but the longest pair "
             f"has {longest} tokens; lower it to {positions}, so that longer ones are cut or dropped."
+        )
+    if steady is not None and longest > steady:
+        raise ConfigError(
+            f"`data.max_length` must be at most {steady}, the context beyond which the longest row changes the model's "
+            f"RoPE for all rows of its batch, but the longest pair has {longest} tokens; lower it to {steady}, so that "
+            "the numbers of a pair do not depend on the pairs beside it."
         )
 
 
@@ -79,6 +85,27 @@ def learned_positions(model: nn.Module) -> int | None:
     ]
     positions = getattr(inner.config.get_text_config(), "max_position_embeddings", None)
     return positions if tables and isinstance(positions, int) else None
+
+
+def steady_positions(model: nn.Module) -> int | None:
+    """The longest row with which RoPE stays what it is for shorter ones; None for kinds that no row changes.
+
+    `dynamic` and `longrope` take their frequencies from the longest row of a batch once it exceeds the original
+    context: a pair would then have other numbers in another batch, in the reference cache and at every step.
+    """
+    config: Any = _inner(model).config.get_text_config()
+    given: Any = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    nested = [one for one in given.values() if isinstance(one, dict)]  # by kind of layer
+    ends: list[int] = []
+    for rope in cast("list[dict[str, Any]]", nested or [given]):
+        kind = rope.get("rope_type") or rope.get("type")
+        if kind == "dynamic":
+            ends.append(config.max_position_embeddings)
+        elif kind == "longrope":
+            original = rope.get("original_max_position_embeddings")
+            original = original or getattr(config, "original_max_position_embeddings", None)
+            ends.append(original or config.max_position_embeddings)
+    return min(ends, default=None)
 
 
 def _inner(model: nn.Module) -> Any:

@@ -25,6 +25,7 @@ from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_mo
 from betahead.train.given import check_given, reference_model
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
+from betahead.train.origin import mark_trained, warn_of_trained_reference
 from betahead.train.parts import (
     causal_model,
     each,
@@ -59,7 +60,8 @@ class DPOTrainer(WindowedTrainer):
         optimizers: an optimizer and a schedule to use instead of those that `args` describe.
         peft_config: train this adapter instead of the whole model; the reference is the model with it turned off.
         beta: a number or a beta rule; `args.beta` or 0.1 when None.
-        on_scoring: told how far scoring the reference is; by default a line is printed when it is cached in a folder.
+        on_scoring: told how far scoring the reference is; by default lines are printed, unless `args.disable_tqdm`: how
+            pairs go through the model, and what was scored when the scores are cached in a folder.
 
     Raises:
         CacheError: for a reference cache that cannot be used.
@@ -102,6 +104,8 @@ class DPOTrainer(WindowedTrainer):
             without_dropout(policy)
             if ref_model is not None:
                 without_dropout(ref_model)
+        if ref_model is None:
+            warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
         policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
@@ -133,7 +137,7 @@ class DPOTrainer(WindowedTrainer):
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
         # Only now are the models where they will compute.
-        self.road = road_of(policy, ref_model, train, args)
+        self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
@@ -253,6 +257,7 @@ class DPOTrainer(WindowedTrainer):
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        mark_trained(inner.policy)
         inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
@@ -268,6 +273,7 @@ class DPOTrainer(WindowedTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Fill policy and rule with the numbers of a checkpoint."""
         load_model_folder(self.model, Path(resume_from_checkpoint))
+        mark_trained(self.model.policy)
 
     def _load_best_model(self) -> None:
         """Go back to the checkpoint with the best metric."""

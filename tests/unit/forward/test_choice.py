@@ -134,6 +134,29 @@ def test_a_model_whose_numbers_differ_on_packed_rows_takes_the_plain_road() -> N
     assert re.fullmatch(r"a packed row gives it other numbers \(log-probabilities off by \d+\.\d%\)", road.reason or "")
 
 
+def test_weights_that_are_no_numbers_are_named_as_that() -> None:
+    model = tiny.qwen2()
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    road = road_for(model, "auto")
+    reason = "its log-probabilities of random tokens are not finite on either road"
+    assert (road.kind, road.reason) == ("separate", reason)
+
+    def broken(module: Any, args: Any, keywords: Any, output: Any) -> None:
+        if "trunk_layout" in keywords:
+            output.last_hidden_state.fill_(torch.inf)
+
+    packed = tiny.qwen2()
+    packed.model.register_forward_hook(broken, with_kwargs=True)
+    assert road_for(packed, "auto").reason == "its log-probabilities of random tokens are not finite in a packed row"
+
+
+def test_the_layout_takes_any_number_of_answers_and_scoring_takes_two() -> None:
+    batch = bundled(PackedCollator(answers=("chosen_ids", "rejected_ids", "chosen_ids"))(tiny.records(2)))
+    with pytest.raises(AssertionError, match=r"^a pair is a prompt and 2 answers, but the batch has \[3\] answers$"):
+        scores_without_gradient(tiny.qwen2(), batch)
+
+
 def test_a_model_that_breaks_on_packed_rows_takes_the_plain_road_with_what_it_said() -> None:
     model = tiny.qwen2()
 

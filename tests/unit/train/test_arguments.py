@@ -124,6 +124,9 @@ def test_batches_go_to_the_device_without_waiting_unless_said_otherwise(tmp_path
         args: Any = tiny.arguments(tmp_path, **settings)
         return args.accelerator_config.non_blocking
 
-    assert non_blocking(dataloader_pin_memory=True) is True
-    assert non_blocking(dataloader_pin_memory=False) is False
-    assert non_blocking(dataloader_pin_memory=True, accelerator_config={"non_blocking": False}) is False
+    pinned = {"use_cpu": False, "dataloader_pin_memory": True}
+    assert non_blocking(**pinned) is True
+    assert non_blocking(use_cpu=False, dataloader_pin_memory=False) is False
+    assert non_blocking(**pinned, accelerator_config={"non_blocking": False}) is False
+    # On a CPU nothing is pinned, and transformers would say at every start that it should be.
+    assert non_blocking(use_cpu=True, dataloader_pin_memory=True) is False

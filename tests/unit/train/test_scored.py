@@ -7,6 +7,7 @@ import tiny
 from datasets import Dataset
 
 from betahead.beta.fixed import FixedBeta
+from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError, DataError
 from betahead.train.scored import is_scored
@@ -69,3 +70,24 @@ def test_batches_without_the_references_columns_are_not_scored_by_the_policy_in_
     )
     live.train()
     assert live.state.global_step == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "None"), (-2.0, "-2.0"), (0.0, "0.0"), (float("inf"), "inf"), (float("nan"), "nan")]
+)
+def test_a_given_beta_that_is_none_is_refused_with_its_row(value: float | None, shown: str, tmp_path: Path) -> None:
+    rows = [row | {"given_beta": 0.5} for row in tiny.records(6)]
+    rows[3]["given_beta"] = value
+    wanted = f"`given_beta` must be a positive number in every row, but is {shown} in row 4 of 6; correct the column."
+    with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
+        trainer(tmp_path, Dataset.from_list(rows), beta=GivenBeta())
+    # A rule that does not read it does not mind.
+    assert trainer(tmp_path, Dataset.from_list(rows)).train_dataset.num_rows == 6
+
+
+def test_a_given_beta_comes_with_the_data_to_the_trainer(tmp_path: Path) -> None:
+    rows = [row | {"given_beta": 0.5 * (number + 1)} for number, row in enumerate(tiny.records(2))]
+    made = trainer(tmp_path, Dataset.from_list(rows), beta=GivenBeta(0.1))
+    made.train()
+    logged = made.state.log_history[0]
+    assert (logged["beta/min"], logged["beta/max"]) == pytest.approx((0.05, 0.1))

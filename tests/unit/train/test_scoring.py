@@ -1,12 +1,14 @@
 """Where a trainer keeps the reference's scores, and what it says about it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 from datasets import Dataset, IterableDataset
+from peft import LoraConfig, get_peft_model
 
 from betahead.errors import ConfigError, DataError
 from betahead.reference.columns import ScoringReport
@@ -61,7 +63,10 @@ def test_data_by_path_are_cached_beside_it_and_the_second_trainer_says_so(
         made = trainer(tmp_path / "out", str(file), disable_tqdm=False)
         assert made.train_dataset.num_rows == 6
         where = tmp_path / "pairs.jsonl.refcache"
-        assert capsys.readouterr().out == f"reference  {found} of 6 rows found, {6 - found} scored, in {where}\n"
+        forward, line = capsys.readouterr().out.splitlines()
+        assert line == f"reference  {found} of 6 rows found, {6 - found} scored, in {where}"
+        assert forward == f"forward    {made.road.line()}"
+        assert re.search(r"^prompt and both answers in one row; .* \(ratio 1\.\d\d\)$", made.road.line())
     trainer(tmp_path / "out", str(file))
     assert capsys.readouterr().out == ""
 
@@ -70,7 +75,7 @@ def test_data_in_memory_leave_nothing_behind(home: Path, tmp_path: Path, capsys:
     made = trainer(tmp_path / "out", tiny.pairs(4), disable_tqdm=False)
     assert made.scoring.cached is None
     assert not home.exists()
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"forward    {made.road.line()}\n"
 
 
 def test_a_live_reference_keeps_nothing_unless_a_folder_is_named(file: Path, tmp_path: Path) -> None:
@@ -91,11 +96,11 @@ def test_data_that_are_streamed_are_found_too(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").rglob("*.parquet"))) == 1
 
 
-def test_whoever_asks_is_told_how_far_scoring_is(tmp_path: Path) -> None:
+def test_whoever_asks_is_told_how_far_scoring_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[ScoringProgress] = []
     DPOTrainer(
         tiny.qwen2(),
-        args=tiny.arguments(tmp_path, precompute_ref_batch_size=2),
+        args=tiny.arguments(tmp_path, precompute_ref_batch_size=2, disable_tqdm=False),
         train_dataset=tiny.pairs(5),
         processing_class=tiny.tokenizer(),
         on_scoring=told.append,
@@ -106,6 +111,7 @@ def test_whoever_asks_is_told_how_far_scoring_is(tmp_path: Path) -> None:
         (5, 5, None),
         (5, 5, ScoringReport(rows=5, found=0)),
     ]
+    assert capsys.readouterr().out == ""
     assert told[-1].report is not None
     assert told[-1].report.line() == "5 rows scored"
     seconds = [one.seconds for one in told]
@@ -117,3 +123,46 @@ def test_after_training_rows_that_nobody_scored_are_refused_also_without_a_cache
     made.train()
     with pytest.raises(ConfigError, match="has been trained since"):
         made.scoring.columns(Dataset.from_list(tiny.records(3)), trained=True)
+
+
+@tiny.OLD_NAMES
+@pytest.mark.filterwarnings("ignore:Careful, disabling adapter layers with bias:UserWarning")
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_an_adapter_that_trains_the_model_itself_cannot_leave_its_reference_to_later(bias: Any, tmp_path: Path) -> None:
+    def made(bias: Any, **settings: Any) -> DPOTrainer:
+        return DPOTrainer(
+            tiny.qwen2(),
+            args=tiny.arguments(tmp_path, max_steps=1, **settings),
+            train_dataset=tiny.pairs(6),
+            processing_class=tiny.tokenizer(),
+            peft_config=LoraConfig(r=2, target_modules=["q_proj"], bias=bias),
+        )
+
+    wanted = (
+        "`precompute_ref_log_probs` must be True for an adapter that trains weights of the model itself, such as "
+        '`bias="all"`, because turning it off would not give back the reference; set it, or use `bias="none"`.'
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
+        made(bias, precompute_ref_log_probs=False)
+    made("none", precompute_ref_log_probs=False).train()
+    before = made(bias)
+    before.train()
+    refused = (
+        "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be scored "
+        'with has been trained since; or use an adapter with bias="none".'
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(refused)}$"):
+        before.evaluate(tiny.pairs(3, seed=9))
+
+
+@tiny.OLD_NAMES
+def test_a_model_that_came_with_its_adapter_is_told_of_another_reference(tmp_path: Path) -> None:
+    made = DPOTrainer(
+        get_peft_model(tiny.qwen2(), LoraConfig(r=2, target_modules=["q_proj"])),
+        args=tiny.arguments(tmp_path, max_steps=1),
+        train_dataset=tiny.pairs(6),
+        processing_class=tiny.tokenizer(),
+    )
+    made.train()
+    with pytest.raises(ConfigError, match=r"has been trained since; or give another model as `ref_model`\.$"):
+        made.evaluate(tiny.pairs(3, seed=9))
