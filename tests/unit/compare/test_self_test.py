@@ -27,7 +27,7 @@ def test_a_verdict_that_ignores_holm_the_effect_or_the_wins_is_seen(monkeypatch)
 
     monkeypatch.setattr("betahead.compare.verdict._verdict", generous)
     itself, known = against_itself(4), planted(3)
-    assert itself.any_better >= 2 and itself.astray and known.astray
+    assert itself.any_better > 0.05 * itself.replays and itself.astray and known.astray
     assert known.better["slight", "quiet"] == 6 and known.better["lottery", "quiet"] >= 3
 
 
