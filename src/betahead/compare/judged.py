@@ -87,5 +87,5 @@ def _in_cell(
     if one.claim != "mechanism":
         return ClaimInCell(cell=cell, verdict=against[one.b], against=against)
     roles = resolved.roles(one)
-    short = tuple(role for other, role in roles.items() if against[other] in NO_BETTER)
+    short: tuple[Role, ...] = tuple(role for other, role in roles.items() if against[other] in NO_BETTER)
     return ClaimInCell(cell=cell, verdict=mechanism(against), against=against, no_better_than=short)
