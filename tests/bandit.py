@@ -48,6 +48,9 @@ class GaussianBandit:
     def kl_targets(self) -> tuple[float, ...]:
         return (0.02, 0.1)
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"gain": self.gain, "prompts": self.prompts, "same_prompts": self.same_prompts}
+
     def run(
         self,
         method: str,

@@ -79,6 +79,17 @@ def test_where_prompts_share_nothing_selection_and_final_number_use_different_tr
     assert (halves["test"].kl[:, :, -1].mean(-1) > 1e-3).all()
 
 
+@pytest.mark.parametrize("name", ["half_noise", "separate_prompts"])
+def test_early_stopping_reads_the_prompts_of_selection_whatever_is_scored(name):
+    world = tabular_method_world(name)
+    given = configurations("fixed_early")
+    dev, test = (world.run("fixed_early", given, SEEDS, split=split) for split in ("eval", "test"))
+    np.testing.assert_allclose(dev.dev, np.stack([dev.reward.mean(-1), dev.kl.mean(-1)], axis=-1), atol=1e-12)
+    np.testing.assert_allclose(test.dev, dev.dev, atol=1e-12)
+    assert not np.isclose(test.reward.mean(-1)[..., -1], test.dev[..., -1, 0]).any()
+    assert world.run("fixed", given, SEEDS, split="test").dev is None
+
+
 def test_kl_targets_come_from_the_truth_of_the_world():
     world = tabular_method_world("reward_scales")
     truth = tabular_world(named_world("reward_scales"), range(900, 908))

@@ -11,6 +11,7 @@ process at any moment:
 """
 
 import contextlib
+import json
 import threading
 import time
 import warnings
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from betahead.compare.database import opened
 from betahead.compare.items import Item
-from betahead.compare.resolved import ResolvedPlan
+from betahead.compare.resolved import ResolvedPlan, final_seeds_of
 from betahead.compare.score import Scores, from_text, to_text
 from betahead.errors import ConfigError
 
@@ -64,7 +65,8 @@ class Board:
         grace: seconds without a beat after which a worker counts as dead.
 
     Raises:
-        ConfigError: the storage cannot be opened, or holds another plan under this name.
+        ConfigError: the storage cannot be opened, holds another plan under this name, or another plan whose test was
+            opened on the same final seeds.
     """
 
     def __init__(self, resolved: ResolvedPlan, url: str, *, grace: int = GRACE_SECONDS) -> None:
@@ -76,6 +78,8 @@ class Board:
         self._study_id = self._storage.get_study_id_from_name(resolved.plan.name)
         try:
             self._refuse_another_plan()
+            if self.test_opened is None:
+                self._refuse_spent_seeds()
         except ConfigError:
             self.close()
             raise
@@ -99,8 +103,13 @@ class Board:
         return self._attributes().get("test_opened")
 
     def open_test(self) -> str:
-        """Record, before any final is put up, that the test is opened for this plan; and say when it was."""
+        """Record, before any final is put up, that the test is opened for this plan; and say when it was.
+
+        Raises:
+            ConfigError: another plan opened its own on the same final seeds meanwhile.
+        """
         if self.test_opened is None:
+            self._refuse_spent_seeds()
             self._study.set_user_attr("test_opened", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         opened = self.test_opened
         assert opened is not None
@@ -120,13 +129,31 @@ class Board:
         if self.test_opened is not None:
             raise ConfigError(
                 f"The plan {name} must stay as it is after its test was opened ({self.test_opened}, hash {held[:12]}), "
-                f"but its hash is {self.resolved.hash[:12]} now; what was learned from the test must not shape the "
-                "plan, so a change is a new plan with another `name` and another `seed`."
+                f"but its hash, which covers its worlds and the version of the package too, is "
+                f"{self.resolved.hash[:12]} now; what was learned from the test must not shape the plan, so a change "
+                "is a new plan with another `name` and another `seed`."
             )
         raise ConfigError(
             f"The storage must hold the plan {name} with hash {self.resolved.hash[:12]}, but holds hash {held[:12]} "
             "instead; give the changed plan another `name`, or another --storage."
         )
+
+    def _refuse_spent_seeds(self) -> None:
+        """Final seeds on which another plan of this storage has opened its test are not fresh any more."""
+        mine = self.resolved.plan
+        for study in self._storage.get_all_studies():
+            attributes = study.user_attrs
+            if study.study_name == mine.name or "test_opened" not in attributes:
+                continue
+            theirs = json.loads(attributes["plan"])["plan"]
+            both = set(self.resolved.final_seeds) & set(final_seeds_of(theirs["seed"], theirs["finals"]["seeds"]))
+            cells = sorted({*mine.cells} & {*theirs["cells"]})
+            if both and cells:
+                raise ConfigError(
+                    f"`seed` of the plan {mine.name} must give it fresh final seeds, but is {mine.seed}: the plan "
+                    f"{study.study_name} in the same storage has opened its test on {len(both)} of them in {cells[0]}; "
+                    "take another `seed`."
+                )
 
     # Items
 

@@ -17,7 +17,6 @@ from betahead.compare.resolved import ResolvedPlan
 from betahead.compare.work import work
 from betahead.errors import ConfigError
 from betahead.runs.atomic import write_json, write_text
-from betahead.runs.machine import version_of
 
 EVIDENCE = "evidence.json"
 REPORT = "evidence.md"
@@ -32,7 +31,7 @@ def compare(
 ) -> Evidence:
     """Run what is not done yet, judge it, and write evidence.json and evidence.md.
 
-    A comparison that this version of the package has judged already is read from its folder.
+    A comparison that was judged already is read from its folder; its hash covers the version of the package.
 
     Raises:
         ConfigError: the storage or the folder holds another plan, or an item failed too often.
@@ -49,7 +48,7 @@ def compare(
 
 
 def finished_evidence(resolved: ResolvedPlan, folder: Path) -> Evidence | None:
-    """The evidence in the folder, where this version of the package wrote it for this very plan.
+    """The evidence in the folder, where there is some.
 
     Raises:
         ConfigError: the folder holds the evidence of another plan.
@@ -59,16 +58,17 @@ def finished_evidence(resolved: ResolvedPlan, folder: Path) -> Evidence | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        held, opened, version = values["plan_hash"], values["test_opened"], values["software"]["packages"]["betahead"]
+        held, opened = values["plan_hash"], values["test_opened"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} must be the evidence of a comparison, but is not; move it away.") from None
     if held != resolved.hash:
         raise ConfigError(
             f"The plan {resolved.plan.name} must stay as it is after its test was opened ({opened}, hash {held[:12]}), "
-            f"but its hash is {resolved.hash[:12]} now; what was learned from the test must not shape the plan, so a "
-            "change is a new plan with another `name` and another `seed`."
+            f"but its hash, which covers its worlds and the version of the package too, is {resolved.hash[:12]} now; "
+            "what was learned from the test must not shape the plan, so a change is a new plan with another `name` and "
+            "another `seed`."
         )
-    return Evidence.model_validate(values) if version == version_of("betahead") else None
+    return Evidence.model_validate(values)
 
 
 def folder_of(resolved: ResolvedPlan, output: Path | None) -> Path:

@@ -48,11 +48,18 @@ class TestRecord(Section):
 
 
 class ClaimCell(Section):
-    """A claim in one cell, and the verdict against each opponent that it needs."""
+    """A claim in one cell, and the verdict against each opponent that it needs.
+
+    Args:
+        no_better_than: of a mechanism that is not shown: those that are as good or better.
+        beta_ratio: the largest β of a topic over the smallest, at the end of A's finals; null where A has none.
+    """
 
     cell: str
-    verdict: Literal["better", "worse", "equivalent", "inconclusive", "shown", "refuted"]
+    verdict: Literal["better", "worse", "equivalent", "inconclusive", "shown", "not shown", "open"]
     against: dict[str, Literal["better", "worse", "equivalent", "inconclusive"]]
+    no_better_than: list[Literal["opponent", "parent", "placebo"]]
+    beta_ratio: float | None
 
 
 class ClaimRecord(Section):

@@ -7,18 +7,23 @@ import numpy as np
 from jaxtyping import Float
 
 from betahead.compare.plan import ComparisonSection, MetricName
-from betahead.compare.resolved import ResolvedPlan, Test
-from betahead.compare.verdict import Decision, MechanismVerdict, Rules, Verdict, decide, mechanism
+from betahead.compare.resolved import ResolvedPlan, Role, Test
+from betahead.compare.verdict import NO_BETTER, Decision, MechanismVerdict, Rules, Verdict, decide, mechanism
 from betahead.compare.work import Finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimInCell:
-    """What a claim's tests say in one cell; the opponents of a mechanism are B, its parent and its placebo."""
+    """What a claim's tests say in one cell; the opponents of a mechanism are B, its parent and its placebo.
+
+    Args:
+        no_better_than: of a mechanism that is not shown: the roles of those that are as good or better.
+    """
 
     cell: str
     verdict: Verdict | MechanismVerdict
     against: Mapping[str, Verdict]
+    no_better_than: tuple[Role, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,5 +84,8 @@ def _in_cell(
     against: dict[str, Verdict] = {
         other: decisions[Test(a=one.a, b=other), cell].verdict for other in resolved.opponents(one)
     }
-    verdict = mechanism(against) if one.claim == "mechanism" else against[one.b]
-    return ClaimInCell(cell=cell, verdict=verdict, against=against)
+    if one.claim != "mechanism":
+        return ClaimInCell(cell=cell, verdict=against[one.b], against=against)
+    roles = resolved.roles(one)
+    short: tuple[Role, ...] = tuple(role for other, role in roles.items() if against[other] in NO_BETTER)
+    return ClaimInCell(cell=cell, verdict=mechanism(against), against=against, no_better_than=short)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from betahead.compare.evidence import Evidence, IntervalRecord, TestRecord
+from betahead.compare.evidence import ClaimCell, Evidence, IntervalRecord, TestRecord
 
 Row = Sequence[str]
 
@@ -32,10 +32,18 @@ def markdown_of(evidence: Evidence) -> str:
 def _claims(evidence: Evidence) -> str:
     cells = [one.cell for one in evidence.claims[0].cells]
     rows = [
-        [f"{claim.a} against {claim.b} ({claim.claim})", *(one.verdict for one in claim.cells)]
+        [f"{claim.a} against {claim.b} ({claim.claim})", *(_verdict(one) for one in claim.cells)]
         for claim in evidence.claims
     ]
-    return _table(["claim", *cells], rows)
+    note = "In brackets: the largest β of a topic over the smallest, at the end of A's finals."
+    spread = any(one.beta_ratio is not None for claim in evidence.claims for one in claim.cells)
+    return _table(["claim", *cells], rows) + (f"\n\n{note}" if spread else "")
+
+
+def _verdict(one: ClaimCell) -> str:
+    """The verdict of a claim in a cell, and how far its β differs between topics."""
+    short = f": no better than its {' and its '.join(one.no_better_than)}" if one.no_better_than else ""
+    return one.verdict + short + ("" if one.beta_ratio is None else f" (β ×{one.beta_ratio:.2g})")
 
 
 def _tests(tests: Iterable[TestRecord]) -> str:

@@ -199,15 +199,18 @@ def _stability(finished: Finished) -> list[DivergedRow]:
 def _beta(finished: Finished) -> list[BetaRow]:
     rows: list[BetaRow] = []
     for cell, method in _places(finished):
-        scores = finished.finals[cell, method][1]
-        usable = scores.finite & np.isfinite(scores.log_beta).all(axis=1)
-        if scores.log_beta.shape[1] == 0 or not usable.any():
-            continue
         rows += [
-            BetaRow(cell=cell, method=method, topic=topic + 1, beta=float(np.exp(level)))
-            for topic, level in enumerate(scores.log_beta[usable].mean(axis=0))
+            BetaRow(cell=cell, method=method, topic=topic + 1, beta=beta)
+            for topic, beta in enumerate(topic_betas(finished, cell, method))
         ]
     return rows
+
+
+def topic_betas(finished: Finished, cell: str, method: str) -> list[float]:
+    """β of each topic at the end of the finals, the geometric mean over runs; empty where prompts have none."""
+    scores = finished.finals[cell, method][1]
+    usable = scores.finite & np.isfinite(scores.log_beta).all(axis=1)
+    return np.exp(scores.log_beta[usable].mean(axis=0)).tolist() if usable.any() else []
 
 
 def _headroom(finished: Finished) -> list[HeadroomRow]:

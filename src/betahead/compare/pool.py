@@ -44,8 +44,9 @@ def pool_of(resolved: ResolvedPlan, method: str) -> tuple[Configuration, ...]:
 def searches_of(resolved: ResolvedPlan) -> Int[np.ndarray, "finals trials"]:
     """The virtual search behind each final: n of the Q configurations, the same ones for every method and cell.
 
-    Every final repeats the whole procedure, search and training, so that the luck of the search is inside the spread
-    between finals and not shared by all of them.
+    Every final repeats search and training, so that which n of the Q a search happens to see is inside the spread
+    between finals. The pool itself, its Q points and the luck of its tuning seeds, is shared by all finals: intervals
+    and p-values are about this pool. With n = Q all searches are one, and its luck is shared as well.
     """
     plan = resolved.plan
     rng = np.random.default_rng([plan.seed, 1])

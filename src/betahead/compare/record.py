@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from betahead.compare.evidence import (
     SCHEMA_VERSION,
@@ -12,8 +13,8 @@ from betahead.compare.evidence import (
     SecondaryRecord,
     TestRecord,
 )
-from betahead.compare.judged import Judged, differences, judge
-from betahead.compare.panels import panels_of
+from betahead.compare.judged import ClaimInCell, Judged, differences, judge
+from betahead.compare.panels import panels_of, topic_betas
 from betahead.compare.plan import ComparisonSection
 from betahead.compare.work import Finished
 from betahead.runs.machine import hardware, software
@@ -44,45 +45,60 @@ def evidence_of(finished: Finished, command: str) -> Evidence:
         software=software(),
         hardware=hardware(),
         command=command,
-        claims=_claims(judged),
+        claims=_claims(finished, judged),
         tests=_tests(judged),
         secondary=_secondary(finished),
         panels=panels_of(finished),
     )
 
 
-def sentence_of(one: ComparisonSection, counts: Counter[str], cells: int) -> str:
-    """A claim in plain words: on how many of the cells it says what."""
+def sentence_of(one: ComparisonSection, cells: Sequence[ClaimInCell]) -> str:
+    """A claim in plain words: on how many of the cells it says what, and whom a mechanism does not beat."""
+    counts = Counter(str(cell.verdict) for cell in cells)
     parts = [f"{word} on {counts[word]}" for word in _WORDS[one.claim == "mechanism"] if counts[word]]
+    roles = Counter(role for cell in cells for role in cell.no_better_than)
+    if roles:
+        short = ", ".join(f"than its {role} on {count}" for role, count in roles.items())
+        parts = [part + f" (no better {short})" if part.startswith("not shown") else part for part in parts]
     named = {
         "better": f"{one.a} against {one.b}",
         "bound": f"{one.a} (which reads the truth) against {one.b}",
         "mechanism": f"the mechanism of {one.a} (better than {one.b}, its parent and its placebo)",
     }[one.claim]
-    return f"{named}: {', '.join(parts)} of {cells} cell{'' if cells == 1 else 's'}."
+    return f"{named}: {', '.join(parts)} of {len(cells)} cell{'s'[: len(cells) != 1]}."
 
 
 _WORDS = {
     False: ("better", "worse", "equivalent", "inconclusive"),
-    True: ("shown", "refuted", "inconclusive"),
+    True: ("shown", "not shown", "open"),
 }
 
 
-def _claims(judged: Judged) -> list[ClaimRecord]:
+def _claims(finished: Finished, judged: Judged) -> list[ClaimRecord]:
     found: list[ClaimRecord] = []
     for one, cells in judged.claims:
-        counts = Counter(str(cell.verdict) for cell in cells)
         found.append(
             ClaimRecord(
                 a=one.a,
                 b=one.b,
                 claim=one.claim,
-                cells=[ClaimCell(cell=c.cell, verdict=c.verdict, against=dict(c.against)) for c in cells],
-                counts=dict(counts),
-                sentence=sentence_of(one, counts, len(cells)),
+                cells=[_in_cell(finished, one, cell) for cell in cells],
+                counts=dict(Counter(str(cell.verdict) for cell in cells)),
+                sentence=sentence_of(one, cells),
             )
         )
     return found
+
+
+def _in_cell(finished: Finished, one: ComparisonSection, cell: ClaimInCell) -> ClaimCell:
+    betas = topic_betas(finished, cell.cell, one.a)
+    return ClaimCell(
+        cell=cell.cell,
+        verdict=cell.verdict,
+        against=dict(cell.against),
+        no_better_than=list(cell.no_better_than),
+        beta_ratio=max(betas) / min(betas) if betas else None,
+    )
 
 
 def _tests(judged: Judged) -> list[TestRecord]:

@@ -1,4 +1,4 @@
-"""A plan with what its worlds say filled in: spaces, parents, placebos, KL targets. This is what the hash names."""
+"""A plan with what its worlds say filled in: spaces, parents, placebos, KL targets. The hash names all of it."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts
 from betahead.compare.plan import (
@@ -20,6 +20,7 @@ from betahead.compare.plan import (
     refuse_too_few_finals,
 )
 from betahead.errors import ConfigError
+from betahead.runs.machine import version_of
 from betahead.runs.yaml_text import read_yaml
 from betahead.worlds.outcome import MethodWorld, WorldMethod
 
@@ -30,6 +31,7 @@ PROTOCOL = 1
 _FINALS_FROM = 1_000_000
 
 Space = Mapping[str, Range]
+Role = Literal["opponent", "parent", "placebo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,7 @@ class ResolvedPlan:
     @property
     def final_seeds(self) -> tuple[int, ...]:
         """Seeds of the finals: none of them is a tuning seed."""
-        start = _FINALS_FROM + 1000 * self.plan.seed
-        return tuple(range(start, start + self.plan.finals.seeds))
+        return tuple(final_seeds_of(self.plan.seed, self.plan.finals.seeds))
 
     @property
     def metrics(self) -> tuple[MetricName, ...]:
@@ -97,12 +98,16 @@ class ResolvedPlan:
 
     def opponents(self, comparison: ComparisonSection) -> tuple[str, ...]:
         """Whom A must beat for the claim: B, and for a mechanism its parent and its placebo too."""
+        return tuple(self.roles(comparison))
+
+    def roles(self, comparison: ComparisonSection) -> Mapping[str, Role]:
+        """The opponents by name, and what each of them is to A; a B that is the parent counts as the parent."""
         if comparison.claim != "mechanism":
-            return (comparison.b,)
+            return {comparison.b: "opponent"}
         declared = self.declared[comparison.a]
         parent, placebo = comparison.parent or declared.parent, comparison.placebo or declared.placebo
         assert parent is not None and placebo is not None, comparison
-        return tuple(dict.fromkeys((comparison.b, parent, placebo)))
+        return {comparison.b: "opponent", parent: "parent", placebo: "placebo"}
 
     @cached_property
     def text(self) -> str:
@@ -115,9 +120,11 @@ class ResolvedPlan:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plan, spaces, opponents and targets as plain values."""
+        """Plan, spaces, opponents and targets as plain values, and what the worlds and the package are."""
         return {
             "protocol": PROTOCOL,
+            "version": version_of("betahead"),
+            "worlds": {cell: _digest(world.fingerprint()) for cell, world in self.worlds.items()},
             "plan": self.plan.model_dump(mode="json"),
             "spaces": {
                 method: {name: axis.model_dump(mode="json") for name, axis in space.items()}
@@ -126,6 +133,12 @@ class ResolvedPlan:
             "opponents": [[one.a, *self.opponents(one)] for one in self.plan.comparisons],
             "kl_targets": {cell: list(targets) for cell, targets in self.targets.items()},
         }
+
+
+def final_seeds_of(seed: int, finals: int) -> range:
+    """The seeds of the finals of a plan with that seed."""
+    start = _FINALS_FROM + 1000 * seed
+    return range(start, start + finals)
 
 
 def load_resolved(source: Path | str, world_of: WorldOf) -> ResolvedPlan:
@@ -203,6 +216,10 @@ def refuse_outside(configuration: Mapping[str, float], space: Space, what: str) 
                 f"`{what}.{name}` must be inside its declared space [{axis.low:g}, {axis.high:g}], but is {value:g} "
                 "instead; widen the space for every configuration or leave this one out."
             )
+
+
+def _digest(fingerprint: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _space(plan: Plan, name: str, declared: WorldMethod, section: MethodSection) -> Space:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from betahead.worlds.outcome import Outcome
 
@@ -42,7 +42,8 @@ def scores_of(outcome: Outcome, targets: Sequence[float], kappas: Sequence[float
 
     Components: `gold_at_kl_I`, the reward where the run's mean KL first crosses the I-th target, interpolated between
     two checkpoints in √KL; a run that never gets there has its last reward, because it used less KL and that is what
-    it has. `gold_minus_kl_I`: reward − κ·KL at the end of training. `reward`, `win_rate`: at the end.
+    it has. `gold_minus_kl_I`: reward − κ·KL at the end of training. `reward`, `win_rate`: at the end. A method that is
+    stopped ends where reward − κ·KL, or reward, is best on dev.
 
     A run that diverged counts with the worst it showed: for each prompt the least reward, win rate and reward − κ·KL of
     its finite checkpoints, of which the reference is one, so it is never worth more than no training at all.
@@ -56,7 +57,12 @@ def scores_of(outcome: Outcome, targets: Sequence[float], kappas: Sequence[float
     with np.errstate(invalid="ignore", over="ignore"):
         along = {"reward": outcome.reward, "win_rate": outcome.win_rate}
         along |= {f"gold_minus_kl_{i}": outcome.reward - kappa * outcome.kl for i, kappa in enumerate(kappas)}
-        values = {name: whole[..., -1, :] for name, whole in along.items()}
+        stops = {"reward": _stop(outcome, 0.0), "win_rate": _stop(outcome, 0.0)}
+        stops |= {f"gold_minus_kl_{i}": _stop(outcome, kappa) for i, kappa in enumerate(kappas)}
+        values = {
+            name: np.take_along_axis(whole, stops[name][..., None, None], axis=2)[..., 0, :]
+            for name, whole in along.items()
+        }
         values |= {f"gold_at_kl_{i}": at for i, at in enumerate(_at_kl(outcome.reward, outcome.kl, targets))}
         path = np.stack([part.mean(-1) for part in (outcome.reward, outcome.kl, outcome.win_rate)], axis=-1)
     seen = np.asarray(np.isfinite(path).all(-1))
@@ -125,6 +131,14 @@ def from_text(text: str) -> Scores:
         checkpoints=tuple(float(share) for share in arrays["checkpoints"]),
         seconds=float(arrays["seconds"]),
     )
+
+
+def _stop(outcome: Outcome, kappa: float) -> Int[np.ndarray, "configs seeds"]:
+    """The checkpoint that a run ends at: the last, or for a method that is stopped the first of the best on dev."""
+    if outcome.dev is None:
+        return np.full(outcome.finite.shape, len(outcome.checkpoints) - 1)
+    worth = outcome.dev[..., 0] - kappa * outcome.dev[..., 1]
+    return np.where(np.isfinite(worth), worth, -np.inf).argmax(-1)
 
 
 def _at_kl(

@@ -8,20 +8,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from scipy.stats import binomtest
 
 from betahead.compare.plan import load_plan
-from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import resolve
 from betahead.compare.score import scores_of
+from betahead.compare.self_test_replays import CELLS, CONDITIONS, Tally, against_itself, planted, rigged
 from betahead.compare.self_test_truth import (
+    MUST_WIN,
     ROPE,
     beyond_closed_form,
     constant_answer,
     gold_of,
-    headrooms,
+    recorded_headroom,
     shuffled_gain,
+    verdicts_on_truth,
 )
 from betahead.compare.verdict import Rules, decide
 from betahead.errors import ConfigError
@@ -30,6 +31,8 @@ from betahead.worlds.tabular_methods import tabular_method_world
 _WORLD = "half_noise"
 _CONFIGURATION = {"learning_rate": 0.03, "beta": 0.1}
 _FIRST_SEED = 2_000_000
+_ALPHA = 0.05
+_POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +53,22 @@ class Size:
     """How much the self-test spends.
 
     Args:
-        replays: of A/A and of the planted effect.
-        seeds: policies that the replays draw from.
-        finals: units of a replay, and of every other check.
-        worlds: in which the oracle is tried.
-        configurations: of a search for it.
+        replays: of the whole protocol, of copies against each other and of planted differences each.
+        finals: units of every check in tabular worlds.
+        worlds: tabular ones in which the oracles are tried.
+        configurations: of a search there.
     """
 
     replays: int = 200
-    seeds: int = 240
     finals: int = 20
-    worlds: tuple[str, ...] = ("uniform", "half_noise", "rare_noise", "reward_scales", "few_pairs", "disagreement")
+    worlds: tuple[str, ...] = (
+        *("uniform", "half_noise", "rare_noise", "frequent_noise", "adversarial_topic"),
+        *("reward_scales", "few_pairs", "disagreement"),
+    )
     configurations: int = 12
 
 
-SHORT = Size(replays=40, seeds=80, finals=12, worlds=("half_noise",), configurations=4)
+SHORT = Size(replays=25, worlds=("half_noise",), configurations=4)
 
 
 def self_test(size: Size | None = None, on_check: Callable[[Check], None] | None = None) -> list[Check]:
@@ -78,47 +82,83 @@ def self_test(size: Size | None = None, on_check: Callable[[Check], None] | None
 
 
 def _checks(size: Size) -> Iterator[Check]:
-    yield from _replays(size)
+    itself, known = against_itself(size.replays), planted(size.replays)
+    name = "copies against each other: any of them is called better in at most 5 % of replays"
+    passed = itself.any_better <= _ALPHA * itself.replays
+    yield Check(name=name, passed=passed, sentence=_share(name, itself.any_better, itself.replays))
+    yield from _known(known)
+    yield _conditions(itself, known)
+    yield from _stages(itself)
     yield _shuffled(size)
-    yield from _oracles(size)
+    yield from _recorded()
+    yield from _truths(size)
     yield _envelope(size)
     yield _constant(size)
     yield _outside()
     yield _unreachable()
 
 
-def _replays(size: Size) -> Iterator[Check]:
-    """A against itself, and with a planted effect: runs on different seeds, so nothing cancels."""
-    seeds = range(_FIRST_SEED, _FIRST_SEED + size.seeds)
-    plain = gold_of(tabular_method_world(_WORLD), "fixed", _CONFIGURATION, seeds)
-    sd = float(np.std(plain, ddof=1)) * np.sqrt(2.0)
-    # The ROPE of a plan whose dry run just calls "better" reachable, and a little more for the replays' own noise.
-    rope = float(1.15 * sds_for_better(size.finals, alpha=0.05, family=1) * sd / 2.0)
-    planted = tabular_method_world(_WORLD, planted=(2.0 * rope,))
-    (effect,) = (one for one in planted.methods() if one.startswith("planted:"))
-    raised = gold_of(planted, effect, _CONFIGURATION, seeds)
-    rules = Rules(rope=rope, replicates=500)
-    better = {name: _share_better(one, plain, size, rules) for name, one in (("itself", plain), ("planted", raised))}
-    no = "A/A says better in at most 5 % of replays"
-    yes = "a planted effect of 2 ROPE is found in at least 80 % of replays"
-    yield Check(name=no, passed=better["itself"] <= 0.05 * size.replays, sentence=_share(no, better["itself"], size))
-    yield Check(name=yes, passed=better["planted"] >= 0.8 * size.replays, sentence=_share(yes, better["planted"], size))
+def _known(known: Tally) -> Iterator[Check]:
+    """Differences of known size: one must be found, the others must not be called a win."""
+    found, tried = known.better["planted", "parent"], known.replays * len(CELLS)
+    name = "a planted effect of 2 ROPE is found in at least 80 % of replays"
+    yield Check(name=name, passed=found >= _POWER * tried, sentence=_share(name, found, tried))
+    for method, what in (
+        ("slight", "half a ROPE in every run"),
+        ("lottery", "2 ROPE on average, lost in most runs,"),
+        ("fond", "a liking for some of the prompts that all runs share"),
+    ):
+        name = f"{what} is called better in at most 5 % of replays"
+        found = known.better[method, "quiet"]
+        yield Check(name=name, passed=found <= _ALPHA * tried, sentence=_share(name, found, tried))
+    name = "a gain that the placebo has too is called a mechanism in at most 5 % of replays"
+    yield Check(name=name, passed=known.shown <= _ALPHA * tried, sentence=_share(name, known.shown, tried))
 
 
-def _share(name: str, found: int, size: Size) -> str:
-    interval = binomtest(found, size.replays).proportion_ci(method="exact")
-    share = found / size.replays
-    return f"{name}: {found} of {size.replays}, {share:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+def _conditions(*tallies: Tally) -> Check:
+    """Each of the four conditions must have decided alone somewhere, and no verdict may contradict them."""
+    decided = {one: sum(tally.decided[one] for tally in tallies) for one in CONDITIONS}
+    astray = sum(tally.astray for tally in tallies)
+    name = "every condition of better decides somewhere by itself"
+    counts = ", ".join(f"{one} {count}" for one, count in decided.items())
+    return Check(
+        name=name,
+        passed=astray == 0 and all(decided.values()),
+        sentence=f"{name}: {counts}; verdicts that do not follow from the four: {astray}",
+    )
 
 
-def _share_better(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"], size: Size, rules: Rules) -> int:
-    """In how many replays A is called better on finals that share no seed with those of B."""
-    rng = np.random.default_rng(0)
-    replays: list[np.ndarray] = []
-    for _ in range(size.replays):
-        drawn = rng.permutation(len(a))[: 2 * size.finals]
-        replays.append((a[drawn[: size.finals]] - b[drawn[size.finals :]])[:, None])
-    return sum(decide([[one]], rules)[0][0].verdict == "better" for one in replays)
+def _stages(itself: Tally) -> Iterator[Check]:
+    """Pool, searches, selection and finals, each where its right answer is known."""
+    stages = rigged()
+    name = "a search takes the best on dev"
+    yield Check(name=name, passed=stages.picked, sentence=f"{name}: {'yes' if stages.picked else 'no'}")
+    name = "a final is worth what its configuration is worth on test"
+    yield Check(name=name, passed=stages.worth <= 1e-9, sentence=f"{name}: off by {stages.worth:.1e} at most")
+    name = "no seed of the pool is a seed of the finals"
+    yield Check(name=name, passed=stages.seeds_apart, sentence=f"{name}: {'yes' if stages.seeds_apart else 'no'}")
+    name = "a search that sees half of the pool picks its best half of the time, and not all searches pick alike"
+    share, error = itself.best_picked / itself.searches, 0.5 / itself.searches**0.5
+    yield Check(
+        name=name,
+        passed=abs(share - 0.5) <= 4.0 * error and itself.one_pick <= _ALPHA * itself.replays,
+        sentence=f"{name}: {share:.1%} of {itself.searches}; all alike in {itself.one_pick} of {itself.replays}",
+    )
+
+
+def _share(name: str, found: int, tried: int) -> str:
+    interval = binomtest(found, tried).proportion_ci(method="exact")
+    return f"{name}: {found} of {tried}, {found / tried:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _recorded() -> Iterator[Check]:
+    """Worlds that are there for their headroom must have it on record, on seeds that no search saw."""
+    for world in MUST_WIN:
+        for oracle in ("oracle", "weight_oracle"):
+            least = min(recorded_headroom(world, oracle))
+            name = f"{oracle} has headroom in {world}"
+            sentence = f"{name}: at least {least:+.4f} at every KL, ROPE {ROPE:g}"
+            yield Check(name=name, passed=least >= ROPE, sentence=sentence)
 
 
 def _shuffled(size: Size) -> Check:
@@ -127,21 +167,15 @@ def _shuffled(size: Size) -> Check:
     return Check(name=name, passed=gain <= 2.0 * error, sentence=f"{name}: {gain:+.4f} ± {error:.4f}")
 
 
-def _oracles(size: Size) -> Iterator[Check]:
-    """Where the oracle's headroom exceeds the ROPE on fresh seeds it must be called better; the labels' truth too."""
+def _truths(size: Size) -> Iterator[Check]:
+    """What reads the truth must win where so much is due, and what only looks like it must not."""
     for world in size.worlds:
-        for one in headrooms(world, size.configurations, size.finals):
-            if one.method == "renamed":
-                name = f"a renamed copy of fixed β is not better in {world}"
-                sentence = f"{name}: {one.verdict}, {one.headroom:+.4f}"
-                yield Check(name=name, passed=one.verdict != "better", sentence=sentence)
-                continue
-            name = f"{one.method} wins in {world} where it has headroom"
+        for one in verdicts_on_truth(world, size.configurations, size.finals):
+            name = f"{one.a} {'wins' if one.due else 'does not win'} against {one.b} in {world}"
             yield Check(
                 name=name,
-                passed=one.verdict == "better" or not one.due,
-                sentence=f"{name}: {one.headroom:+.4f} at ROPE {ROPE:g}, {one.verdict}"
-                + ("" if one.due else "; too little headroom to ask for a verdict"),
+                passed=(one.verdict == "better") == one.due,
+                sentence=f"{name}: {one.effect:+.4f} at ROPE {ROPE:g}, {one.verdict}",
             )
 
 

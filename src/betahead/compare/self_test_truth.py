@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.compare.judged import differences
+from betahead.compare.judged import judge
 from betahead.compare.plan import load_plan
-from betahead.compare.resolved import Test, resolve
+from betahead.compare.reach import sds_for_better
+from betahead.compare.resolved import ResolvedPlan, Test, resolve
 from betahead.compare.score import scores_of
-from betahead.compare.verdict import Rules, Verdict, decide
+from betahead.compare.verdict import Verdict
 from betahead.compare.work import worked_alone
 from betahead.worlds.named import named_world
-from betahead.worlds.outcome import MethodWorld, Outcome
+from betahead.worlds.outcome import MethodWorld, Outcome, WorldMethod
 from betahead.worlds.tabular import TabularWorld, best_logps, exact_scores, tabular_world
 from betahead.worlds.tabular_methods import tabular_method_world
+from betahead.worlds.tabular_oracles import recorded
 from betahead.worlds.tabular_pairs import sampled_pairs, shuffled_labels
 from betahead.worlds.tabular_runs import COMPARED, Runs
 from betahead.worlds.tabular_training import train
@@ -25,11 +28,18 @@ from betahead.worlds.world import Split
 
 ROPE = 0.01
 
-_HEADROOM_PLAN = """
-name: headroom
-question: Is there anything to win, and is it seen?
+MUST_WIN = ("half_noise", "frequent_noise", "adversarial_topic")
+"""Worlds that exist because there is much to win: both oracles have headroom there, and must be seen to."""
+
+# Of all labels: where so many are turned, labels without noise are worth more than the ROPE.
+_NOISY = 0.1
+_OWN_SEEDS = 5_000_000
+
+_TRUTH_PLAN = """
+name: truth
+question: Is what there is to win seen, and nothing else?
 cells: [tabular/WORLD]
-methods: {fixed: {}, oracle: {}, weight_oracle: {}, clean_labels: {}, renamed: {}}
+methods: {fixed: {}, oracle: {}, "permuted:oracle": {}, weight_oracle: {}, clean_labels: {}, renamed: {}}
 axes:
   learning_rate: {low: 0.01, high: 0.3}
   beta: {low: 0.03, high: 1.0}
@@ -38,6 +48,7 @@ finals: {seeds: FINALS}
 rope: 0.01
 comparisons:
   - {a: oracle, b: fixed, claim: bound}
+  - {a: oracle, b: "permuted:oracle", claim: bound}
   - {a: weight_oracle, b: fixed, claim: bound}
   - {a: clean_labels, b: fixed, claim: bound}
   - {a: renamed, b: fixed}
@@ -45,13 +56,88 @@ comparisons:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headroom:
-    """What a method that reads the truth wins over tuned fixed β, and what the verdict makes of it."""
+class OnTruth:
+    """What the protocol says of two methods in a world whose truth is known, and whether A must be called better."""
 
-    method: str
-    headroom: float
+    a: str
+    b: str
+    effect: float
     due: bool
     verdict: Verdict
+
+
+class _OwnSeeds:
+    """A tabular world in which `renamed` tunes and ends on seeds of its own: fixed β with other luck."""
+
+    def __init__(self, inner: MethodWorld) -> None:
+        self._inner = inner
+        self.name = inner.name
+
+    def methods(self) -> Mapping[str, WorldMethod]:
+        return self._inner.methods()
+
+    def kl_targets(self) -> tuple[float, ...]:
+        return self._inner.kl_targets()
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {**self._inner.fingerprint(), "own_seeds": _OWN_SEEDS}
+
+    def run(
+        self,
+        method: str,
+        configurations: Sequence[Mapping[str, float]],
+        seeds: Sequence[int],
+        *,
+        split: Literal["eval", "test"],
+    ) -> Outcome:
+        own = [seed + _OWN_SEEDS for seed in seeds] if method == "renamed" else seeds
+        return self._inner.run(method, configurations, own, split=split)
+
+
+def recorded_headroom(world: str, oracle: Literal["oracle", "weight_oracle"]) -> tuple[float, ...]:
+    """What an oracle wins over tuned fixed β at each KL of the world, on seeds that its search did not see.
+
+    A KL that no configuration of fixed β reaches has none.
+    """
+    return tuple(0.0 if mean is None else mean for mean, _ in recorded()[world][f"{oracle}_gain"])
+
+
+def verdicts_on_truth(world: str, configurations: int, finals: int) -> list[OnTruth]:
+    """Oracles, the placebo of one, clean labels and a renamed copy: one plan, with all its rules.
+
+    What is due is known before anything is run: from the headroom on record, and from the noise of the labels. Tests
+    of which nobody can know are left out.
+    """
+    text = _TRUTH_PLAN.replace("WORLD", world)
+    text = text.replace("CONFIGURATIONS", str(configurations)).replace("FINALS", str(finals))
+    resolved = resolve(load_plan(text), lambda cell: _OwnSeeds(tabular_method_world(cell.partition("/")[2])))
+    judged = judge(worked_alone(resolved))
+    found: list[OnTruth] = []
+    for (test, _), its in judged.decisions.items():
+        due = _due(world, test, resolved)
+        if due is not None:
+            found.append(OnTruth(a=test.a, b=test.b, effect=its.effect.estimate, due=due, verdict=its.verdict))
+    return found
+
+
+def _due(world: str, test: Test, resolved: ResolvedPlan) -> bool | None:
+    """Whether A must be called better, or must not be; None where nobody can know."""
+    if test.a == "renamed":
+        return False
+    if test.a == "clean_labels":
+        topics = named_world(world).topics
+        noise = sum(one.share * one.label_noise for one in topics) / sum(one.share for one in topics)
+        return False if noise == 0.0 else (noise >= _NOISY or None)
+    if world in MUST_WIN:
+        return True
+    oracle = "oracle" if test.a == "oracle" else "weight_oracle"
+    if test.b != "fixed" or min(recorded_headroom(world, oracle)) < ROPE:
+        return None
+    # So many finals must be able to find a gain of that size, as far as the seeds of the record spread.
+    gain, error = np.mean(recorded()[world][f"{oracle}_gain"], axis=0)
+    spread = error * len(recorded()[world]["search"]["fresh_seeds"]) ** 0.5
+    finals, alpha = resolved.plan.finals.seeds, resolved.plan.alpha
+    return bool(gain >= spread * sds_for_better(finals, alpha=alpha, family=resolved.family)) or None
 
 
 def gold_of(
@@ -61,30 +147,6 @@ def gold_of(
     targets = world.kl_targets()
     scores = scores_of(world.run(method, [configuration], seeds, split="test"), targets, ())
     return np.mean([scores.values[f"gold_at_kl_{i}"][:, 0] for i in range(len(targets))], axis=0)
-
-
-def headrooms(world: str, configurations: int, finals: int) -> list[Headroom]:
-    """Oracle, weight oracle, clean labels and a renamed copy against fixed β: one plan, all its rules.
-
-    A verdict is due where the difference is so large that so many finals would find it, and the ROPE is exceeded twice.
-    """
-    text = _HEADROOM_PLAN.replace("WORLD", world)
-    text = text.replace("CONFIGURATIONS", str(configurations)).replace("FINALS", str(finals))
-    resolved = resolve(load_plan(text), lambda cell: tabular_method_world(cell.partition("/")[2]))
-    finished = worked_alone(resolved)
-    cell = resolved.plan.cells[0]
-    tests = [Test(a=one.a, b=one.b) for one in resolved.plan.comparisons]
-    measured = [differences(finished, cell, test, "gold_at_matched_kl") for test in tests]
-    decisions = decide([measured], Rules(rope=ROPE, family=resolved.family))[0]
-    return [
-        Headroom(
-            method=test.a,
-            headroom=its.effect.estimate,
-            due=its.effect.estimate >= max(2.0 * ROPE, its.minimum_detectable_effect),
-            verdict=its.verdict,
-        )
-        for test, its in zip(tests, decisions, strict=True)
-    ]
 
 
 def shuffled_gain(world: str, configuration: Mapping[str, float], seeds: Sequence[int]) -> tuple[float, float]:

@@ -18,7 +18,9 @@ from betahead.stats.power import (
 )
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
-MechanismVerdict = Literal["shown", "refuted", "inconclusive"]
+MechanismVerdict = Literal["shown", "not shown", "open"]
+
+NO_BETTER: frozenset[Verdict] = frozenset({"equivalent", "worse"})
 
 # How often A must win on a fresh unit for "better" to mean something to one person with one run.
 LEAST_WIN_PROBABILITY = 0.75
@@ -100,14 +102,16 @@ def decide(families: Sequence[Sequence[Differences]], rules: Rules) -> list[list
 
 
 def mechanism(verdicts: Mapping[str, Verdict]) -> MechanismVerdict:
-    """Whether A wins by its mechanism: it must be better than its rival, its parent and its placebo alike.
+    """Whether A is seen to win by its mechanism: it must be better than its opponent, its parent and its placebo alike.
 
-    It is refuted as soon as one of them is as good or better, because then the win has another cause.
+    It is not shown as soon as one of them is as good or better: then the win, if there is one, may have another cause.
+    That does not refute it, because a mechanism may work and win too little. Where a test is inconclusive and none is
+    lost, it is open.
     """
     values = set(verdicts.values())
     if values == {"better"}:
         return "shown"
-    return "refuted" if values & {"worse", "equivalent"} else "inconclusive"
+    return "not shown" if values & NO_BETTER else "open"
 
 
 def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -> Decision:

@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -130,6 +130,12 @@ class _SequenceWorld:
 
     def kl_targets(self) -> tuple[float, ...]:
         return _KL_TARGETS
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {
+            "settings": asdict(self.settings),
+            "methods": [{**asdict(one.described), "clean": one.clean} for one in self._table.values()],
+        }
 
     def prompt_texts(self, split: Literal["train", "eval", "test"]) -> set[str]:
         """The prompts that a run may train on, or those that policies are scored on."""

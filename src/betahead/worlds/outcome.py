@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,6 +21,8 @@ class Outcome:
         same_prompts: whether every seed is scored on the same prompts (sequence world); False where each seed is a
             world of its own (tabular), so that prompts are nested in seeds.
         log_beta: mean log β per topic at the end of training, or None where there is none.
+        dev: mean reward and KL on the prompts of selection, for a method that is stopped where those are best; None for
+            one that trains to its end.
         seconds: wall time of the call.
     """
 
@@ -32,6 +34,7 @@ class Outcome:
     same_prompts: bool
     log_beta: Float[np.ndarray, "configs seeds topics"] | None
     seconds: float
+    dev: Float[np.ndarray, "configs seeds checkpoints two"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,13 @@ class MethodWorld(Protocol):
 
     def kl_targets(self) -> tuple[float, ...]:
         """The KL at which gold is compared: from the world's truth, fixed before anything is trained."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All settings that a run's numbers depend on beyond its configuration, as plain values of JSON.
+
+        A plan's hash covers it, so that results of a world that was changed are never taken for those of the plan.
+        """
         ...
 
     def run(

@@ -1,9 +1,9 @@
 """The methods that are compared in tabular worlds: a table of how each sets β and which pairs it reads."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -74,6 +74,7 @@ class TabularMethod:
         level: factor on the configuration's `beta`.
         pairs: the pairs that are read, made from those of the world.
         of_batch: whether β belongs to the batch, so that prompts have none of their own.
+        stopped: whether a run ends at the checkpoint that is best on the prompts of selection.
         bonus: added to every prompt's reward and win rate; a device for testing comparisons.
     """
 
@@ -84,6 +85,7 @@ class TabularMethod:
     level: float = 1.0
     pairs: Callable[[TabularWorld, TabularPairs], TabularPairs] = _as_sampled
     of_batch: bool = False
+    stopped: bool = False
     bonus: float = 0.0
 
     def runs(self, values: Values, planted: Planted) -> Runs:
@@ -95,6 +97,11 @@ class TabularMethod:
         )
         log_beta = (self.level * values["beta"]).log()[None, :, None]
         return Runs(log_beta, values["learning_rate"], weight=weight, lean=lean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the row declares, as plain values; the code behind it is named by the version of the package."""
+        row = {"level": self.level, "of_batch": self.of_batch, "stopped": self.stopped, "bonus": self.bonus}
+        return {**asdict(self.described), **row}
 
 
 def log_ppl_lean(power: float) -> Callable[[Planted], Float[Tensor, "seeds prompts"]]:
@@ -160,8 +167,11 @@ def _oracle_weight(planted: Planted) -> Float[Tensor, "seeds prompts"]:
 _RULES = (
     TabularMethod(described=_fixed("fixed", "one β for all prompts")),
     TabularMethod(
-        described=_fixed("fixed_early", "one β, a hundredth of the plan's: only early stopping holds the policy"),
+        described=_fixed(
+            "fixed_early", "one β, a hundredth of the plan's, stopped where dev is best: nothing else holds the policy"
+        ),
         level=_NO_BETA,
+        stopped=True,
     ),
     TabularMethod(
         described=WorldMethod(

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from betahead.worlds.named import named_world
 from betahead.worlds.outcome import MethodWorld, Outcome, WorldMethod
 from betahead.worlds.tabular import Scores, TabularWorld, kl_quartiles, tabular_world
 from betahead.worlds.tabular_method_table import SHARED_AXES, TABULAR_METHODS, Planted, Values, planted_effect
-from betahead.worlds.tabular_oracles import oracle_of
+from betahead.worlds.tabular_oracles import oracle_of, recorded
 from betahead.worlds.tabular_pairs import TabularPairs, sampled_pairs
 from betahead.worlds.tabular_runs import COMPARED, Trained
 from betahead.worlds.tabular_settings import TabularSettings
@@ -58,6 +59,15 @@ class _TabularMethodWorld:
         world = tabular_world(self.settings, _TRUTH_SEEDS)
         return tuple(kl_quartiles(world, self.settings.scored_split).tolist())
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {
+            "settings": asdict(self.settings),
+            "training": asdict(COMPARED),
+            "oracle": recorded()[self.name],
+            "methods": [method.to_dict() for method in self._table.values()],
+            "truth_seeds": list(_TRUTH_SEEDS),
+        }
+
     def run(
         self,
         method: str,
@@ -74,13 +84,14 @@ class _TabularMethodWorld:
         world, pairs = _world_of(self.settings, tuple(seeds))
         planted = Planted(world=world, oracle=self._oracle)
         scored, kept = _scored_prompts(self.settings, split)
+        dev = _scored_prompts(self.settings, "eval")[0]
         trained = train(
             world,
             row.pairs(world, pairs),
             row.runs(values, planted),
             COMPARED,
             row.learning(values, planted),
-            splits=[scored],
+            splits=[scored, dev] if row.stopped and dev != scored else [scored],
             by_prompt=True,
         )
         scores = trained.by_prompt
@@ -94,6 +105,7 @@ class _TabularMethodWorld:
             same_prompts=False,
             log_beta=None if row.of_batch else _array(_topic_means(world, trained.log_beta)),
             seconds=time.perf_counter() - began,
+            dev=_array(_on_dev(self.settings, trained, scores)) if row.stopped else None,
         )
 
 
@@ -132,6 +144,17 @@ def _values(method: WorldMethod, configurations: Sequence[Mapping[str, float]]) 
 def _finite(trained: Trained, scores: Scores) -> Tensor:
     each = torch.stack([scores.reward, scores.kl, scores.win_rate]).isfinite()
     return ~trained.diverged & each.flatten(3).all(-1).all(0)
+
+
+def _on_dev(
+    settings: TabularSettings, trained: Trained, scores: Scores
+) -> Float[Tensor, "seeds configs checkpoints two"]:
+    """Mean reward and KL on the prompts of selection, whichever prompts were scored."""
+    dev, selected = _scored_prompts(settings, "eval")
+    if dev in trained.splits[1:]:
+        on = trained.on(dev)
+        return torch.stack([on.reward, on.kl], dim=-1)
+    return torch.stack([part[..., selected].mean(-1) for part in (scores.reward, scores.kl)], dim=-1)
 
 
 def _topic_means(world: TabularWorld, log_beta: Tensor) -> Float[Tensor, "seeds configs topics"]:

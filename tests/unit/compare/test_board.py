@@ -127,10 +127,29 @@ def test_a_plan_that_was_changed_after_its_test_was_opened_is_refused(open_board
         open_board(resolved_of(PLAN.replace("rope: 0.01", "rope: 0.02")))
     assert re.fullmatch(
         rf"The plan small must stay as it is after its test was opened \({opened}, hash {held.hash[:12]}\), but its "
-        r"hash is \w{12} now; what was learned from the test must not shape the plan, so a change is a new plan with "
+        r"hash, which covers its worlds and the version of the package too, is \w{12} now; what was learned from the "
+        r"test must not shape the plan, so a change is a new plan with "
         r"another `name` and another `seed`\.",
         str(refused.value),
     )
+
+
+def test_final_seeds_on_which_another_plan_opened_its_test_are_refused(open_board):
+    other = PLAN.replace("name: small", "name: other")
+    early = open_board(resolved_of(other))
+    open_board(resolved_of()).open_test()
+    with pytest.raises(ConfigError) as refused:
+        open_board(resolved_of(other))
+    assert str(refused.value) == (
+        "`seed` of the plan other must give it fresh final seeds, but is 0: the plan small in the same storage has "
+        "opened its test on 8 of them in bandit/one; take another `seed`."
+    )
+    with pytest.raises(ConfigError, match="must give it fresh final seeds, but is 0: the plan small"):
+        early.open_test()
+    assert early.test_opened is None
+    open_board(resolved_of(PLAN.replace("name: small", "name: third") + "seed: 1\n")).open_test()
+    open_board(resolved_of(PLAN.replace("name: small", "name: elsewhere").replace("bandit/one", "bandit/two")))
+    assert open_board(resolved_of()).test_opened is not None
 
 
 def test_several_plans_share_a_storage_by_their_names(open_board):

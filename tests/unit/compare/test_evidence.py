@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,15 +8,17 @@ from pydantic import ValidationError
 
 from betahead.compare.comparison import compare, finished_evidence, folder_of, storage_of
 from betahead.compare.evidence import SCHEMA, Evidence, published_schema
-from betahead.compare.judged import differences, final_values
+from betahead.compare.judged import differences, final_values, judge
 from betahead.compare.markdown import markdown_of
 from betahead.compare.panels import panels_of
 from betahead.compare.plan import load_plan
 from betahead.compare.pool import pool_of, searches_of
 from betahead.compare.record import evidence_of
 from betahead.compare.resolved import Test, resolve
+from betahead.compare.score import scores_of
 from betahead.compare.work import worked_alone
 from betahead.errors import ConfigError
+from betahead.stats.multiple import holm
 from betahead.stats.selection import Pool, best_of_n
 
 FULL = """\
@@ -32,6 +35,7 @@ metric: {secondary: [gold_minus_kappa_kl, win_rate]}
 rope: 0.01
 comparisons:
   - {a: shifted, b: fixed, claim: mechanism}
+  - {a: shifted, b: copy, claim: mechanism, placebo: oracle}
   - {a: copy, b: fixed}
   - {a: unstable, b: fixed}
   - {a: oracle, b: fixed, claim: bound}
@@ -78,10 +82,54 @@ def test_a_planted_gain_is_better_than_fixed_and_than_the_placebo(evidence, cell
 def test_claims_are_counted_over_cells_in_plain_words(evidence):
     assert [claim.sentence for claim in evidence.claims] == [
         "the mechanism of shifted (better than fixed, its parent and its placebo): shown on 2 of 2 cells.",
+        "the mechanism of shifted (better than copy, its parent and its placebo): not shown on 2 (no better than its "
+        "placebo on 2) of 2 cells.",
         "copy against fixed: equivalent on 2 of 2 cells.",
-        f"unstable against fixed: {evidence.claims[2].cells[0].verdict} on 2 of 2 cells.",
+        f"unstable against fixed: {evidence.claims[3].cells[0].verdict} on 2 of 2 cells.",
         "oracle (which reads the truth) against fixed: better on 2 of 2 cells.",
     ]
+
+
+def test_a_mechanism_that_is_not_shown_names_whom_it_does_not_beat_and_how_far_its_beta_differs(evidence):
+    claim = evidence.claims[1]
+    assert [cell.no_better_than for cell in claim.cells] == [["placebo"], ["placebo"]]
+    assert claim.cells[0].against == {"copy": "better", "fixed": "better", "oracle": "equivalent"}
+    assert [cell.beta_ratio for cell in claim.cells] == pytest.approx([1.0, 1.0])
+    text = markdown_of(evidence)
+    assert "| not shown: no better than its placebo (β ×1) |" in text
+    assert "In brackets: the largest β of a topic over the smallest, at the end of A's finals." in text
+
+
+def test_finals_are_scored_on_test_and_the_pool_on_dev_with_other_seeds():
+    resolved = resolve(load_plan(FULL), bandit_of)
+    done = worked_alone(resolved)
+    for cell, world in resolved.worlds.items():
+        assert {(tuple(seeds), split) for _, _, seeds, split in world.calls if split == "eval"} == {
+            (resolved.tuning_seeds, "eval")
+        }
+        asked = [seed for _, _, seeds, split in world.calls if split == "test" for seed in seeds]
+        assert set(asked) == set(resolved.final_seeds) and not set(asked) & set(resolved.tuning_seeds)
+        # The numbers that are judged are those of test, run by run.
+        runs, scores = done.finals[cell, "fixed"]
+        (number, seed), pool = runs[0], pool_of(resolved, "fixed")
+        for split, alike in (("test", True), ("eval", False)):
+            outcome = world.run("fixed", [pool[number]], [seed], split=split)
+            again = scores_of(outcome, resolved.targets[cell], resolved.plan.metric.kappas).path
+            assert np.array_equal(again[0], scores.path[0]) == alike
+
+
+def test_holm_runs_over_all_cells_or_over_the_tests_of_each(finished):
+    together = judge(finished).decisions
+    apart = judge(replace(finished, resolved=resolve(load_plan(FULL + "holm: per_cell\n"), bandit_of))).decisions
+    assert list(together) == [(test, cell) for cell in finished.resolved.plan.cells for test in finished.resolved.tests]
+    np.testing.assert_allclose(
+        [its.p_holm for its in together.values()], holm(np.array([its.p for its in together.values()]))
+    )
+    for cell in finished.resolved.plan.cells:
+        of_cell = [its for (_, where), its in apart.items() if where == cell]
+        np.testing.assert_allclose([its.p_holm for its in of_cell], holm(np.array([its.p for its in of_cell])))
+    assert [its.p for its in together.values()] == [its.p for its in apart.values()]
+    assert max(its.p_holm / apart[key].p_holm for key, its in together.items()) >= 1.9
 
 
 def test_runs_that_diverge_are_counted_and_kept(finished, evidence):

@@ -44,6 +44,22 @@ def test_the_hash_covers_the_targets_of_the_world():
     assert resolve(load_plan(PLAN), Moved).hash != resolved_of().hash
 
 
+def test_the_hash_covers_what_the_worlds_are_and_the_version_of_the_package(monkeypatch):
+    first = resolved_of()
+    assert resolve(load_plan(PLAN), lambda cell: GaussianBandit(cell, gain=0.06)).hash != first.hash
+    monkeypatch.setattr("betahead.compare.resolved.version_of", lambda package: f"{package} of tomorrow")
+    assert resolved_of().hash != first.hash
+
+
+def test_a_tabular_cell_is_known_by_its_settings_training_oracle_and_methods():
+    named = world_of("tabular/half_noise").fingerprint()
+    assert set(named) == {"settings", "training", "oracle", "methods", "truth_seeds"}
+    assert named != world_of("tabular/rare_noise").fingerprint()
+    assert named["oracle"]["multiplier"] == [4.0, 4.0, 0.25, 0.25] and named["training"]["steps"] == 100
+    (early,) = [one for one in named["methods"] if one["name"] == "fixed_early"]
+    assert early["stopped"] and early["level"] == 0.01
+
+
 MECHANISM = PLAN.replace("  - {a: shifted, b: fixed}", "  - {a: shifted, b: copy, claim: mechanism}").replace(
     "  fixed: {}", "  fixed: {}\n  copy: {}\n  'permuted:shifted': {}"
 )

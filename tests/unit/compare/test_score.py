@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,15 @@ def test_gold_at_a_kl_agrees_with_the_frontier_of_the_worlds():
 def test_a_run_that_falls_short_of_a_kl_has_its_last_reward():
     scores = scores_of(one_run([0.0, 1.0, 3.0], [0.0, 1.0, 4.0]), [9.0], [])
     assert float(scores.values["gold_at_kl_0"][0, 0]) == 3.0
+
+
+def test_a_run_that_is_stopped_ends_where_the_same_number_is_best_on_dev():
+    # On dev reward is best at the last checkpoint, and at a price of 0.5 a nat at the middle one.
+    dev = np.array([[0.0, 0.0], [2.0, 1.0], [3.0, 4.0]])[None, None]
+    scores = scores_of(replace(one_run([0.0, 5.0, 3.0], [0.0, 1.0, 4.0]), dev=dev), [4.0], [0.5, 3.0])
+    found = {name: float(value[0, 0]) for name, value in scores.values.items()}
+    assert found["reward"] == 3.0 and found["gold_minus_kl_0"] == 4.5 and found["gold_minus_kl_1"] == 0.0
+    assert found["gold_at_kl_0"] == 3.0, "a matched KL reads the path, whenever training ends"
 
 
 def test_the_price_of_kl_is_taken_at_the_end():

@@ -1,18 +1,63 @@
+import numpy as np
 import pytest
 
 from betahead.compare.self_test import SHORT, Size, self_test
+from betahead.compare.self_test_exact import ExactMethod, ExactWorld
+from betahead.compare.self_test_replays import CONDITIONS, against_itself, planted
+from betahead.compare.self_test_truth import MUST_WIN, recorded_headroom
+from betahead.errors import ConfigError
 
 
 def test_the_protocol_can_say_no_and_yes_in_its_short_form():
     seen = []
     checks = self_test(SHORT, on_check=seen.append)
-    assert seen == checks and len(checks) == 11
+    assert seen == checks and len(checks) == 27
     assert [check.sentence for check in checks if not check.passed] == []
-    verdicts = {check.name: check.sentence for check in checks}
-    assert ", better" in verdicts["clean_labels wins in half_noise where it has headroom"]
-    assert "equivalent" in verdicts["a renamed copy of fixed β is not better in half_noise"]
+    assert len({check.name for check in checks}) == len(checks)
 
 
 @pytest.mark.slow
 def test_the_protocol_can_say_no_and_yes():
     assert [check.sentence for check in self_test(Size()) if not check.passed] == []
+
+
+def test_a_verdict_that_ignores_holm_the_effect_or_the_wins_is_seen(monkeypatch):
+    def generous(effect, equal, p_holm, wins, rules):
+        return "better" if effect.low > 0.0 else "inconclusive"
+
+    monkeypatch.setattr("betahead.compare.verdict._verdict", generous)
+    itself, known = against_itself(4), planted(3)
+    assert itself.any_better > 0.05 * itself.replays and itself.astray and known.astray
+    assert known.better["slight", "quiet"] == 6 and known.better["lottery", "quiet"] >= 3
+
+
+def test_differences_that_are_not_paired_lose_the_planted_effect(monkeypatch):
+    from betahead.compare import judged
+
+    def unpaired(finished, cell, test, metric):
+        a, b = (judged.final_values(finished, cell, method, metric) for method in (test.a, test.b))
+        return a - np.roll(b, 1, axis=0)
+
+    monkeypatch.setattr(judged, "differences", unpaired)
+    assert planted(3).better["planted", "parent"] <= 2
+
+
+def test_the_exact_world_is_worth_what_is_written_down():
+    world = ExactWorld("exact/nested", [ExactMethod(name="plain"), ExactMethod(name="raised", gain=2.0, own=0.0)])
+    given = [{"learning_rate": 10.0**-1.5, "beta": 0.1}, {"learning_rate": 10.0**-2.5, "beta": 0.1}]
+    raised = world.run("raised", given, range(200), split="test")
+    assert raised.reward.shape == (2, 200, 3, 1) and (raised.reward[:, :, 0] == 0).all()
+    np.testing.assert_allclose(raised.reward[0, :, -1] - raised.reward[1, :, -1], 10.0)
+    plain = world.run("plain", given, range(200), split="test")
+    difference = (raised.reward - plain.reward)[0, :, -1, 0]
+    assert difference.mean() == pytest.approx(2.0, abs=0.2) and difference.std() == pytest.approx(1.0, abs=0.15)
+    with pytest.raises(ConfigError, match="`method` must be one of plain, raised, but is 'none' instead"):
+        world.run("none", given, [0], split="test")
+
+
+def test_the_worlds_that_must_show_headroom_have_it_on_record():
+    for world in MUST_WIN:
+        assert min(*recorded_headroom(world, "oracle"), *recorded_headroom(world, "weight_oracle")) > 0.01
+    # A KL that fixed β does not reach has none.
+    assert recorded_headroom("separate_prompts", "oracle")[-1] == 0.0
+    assert CONDITIONS == ("interval", "effect", "p", "wins")
