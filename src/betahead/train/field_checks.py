@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch.utils.checkpoint import checkpoint
 from transformers import TrainingArguments
-from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.training_args import trainer_log_levels
 
 from betahead.errors import ConfigError
