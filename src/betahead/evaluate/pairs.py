@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from betahead.beta.rule import Need
+from betahead.data.lengths import tokens_of_rows
 from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.losses.margin import logratios
-from betahead.reference.columns import row_lengths
 from betahead.reference.frozen import FrozenReference
 from betahead.stats.bootstrap import LEVEL, REPLICATES, Interval, mean_interval
 from betahead.types import bundled, on_device
@@ -114,7 +114,7 @@ def score_pairs(
     Raises:
         DataError: when a model gives log-probabilities that are not finite.
     """
-    order = np.argsort(row_lengths(records), kind="stable")
+    order = np.argsort([pair.longer_row for pair in tokens_of_rows(records)], kind="stable")
     found: dict[str, list[np.ndarray]] = {}
     with evaluating(model):
         for start in range(0, len(order), batch_size):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import padded_tokens, passes_of, tokens_of
 from betahead.reference.cached import CachedReference
 from betahead.reference.frozen import FrozenReference
@@ -52,14 +53,6 @@ class ScoringReport:
         if self.where is None:
             return f"{self.rows:,} rows scored"
         return f"{self.found:,} of {self.rows:,} rows found, {self.rows - self.found:,} scored, in {self.where}"
-
-
-def row_lengths(dataset: Dataset) -> list[int]:
-    """Tokens of the longer of each pair's two rows: pairs of like length, passed together, need little padding."""
-    return [
-        len(p) + max(len(c), len(r))
-        for p, c, r in zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
-    ]
 
 
 def with_reference_columns(
@@ -125,7 +118,9 @@ class _Passes:
     def over(self, rows: Sequence[int], share: Share | None = None) -> Iterator[tuple[list[int], Pairs]]:
         """The batches of these rows, longest first, or one process's share of them."""
         part = share or Share()
-        lengths = row_lengths(self.dataset if len(rows) == len(self.dataset) else self.dataset.select(rows))
+        wanted = self.dataset if len(rows) == len(self.dataset) else self.dataset.select(rows)
+        # Pairs of like length, passed together, need little padding.
+        lengths = [pair.longer_row for pair in tokens_of_rows(wanted)]
         order = [rows[place] for place in sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)]
         for start in range(part.rank * self.batch_size, len(order), part.ranks * self.batch_size):
             chosen = order[start : start + self.batch_size]
