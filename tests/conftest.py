@@ -12,7 +12,15 @@ from jaxtyping import config, install_import_hook
 
 # Shapes are checked while tests run and never at run time: the hook breaks torch.compile, plain annotations do not.
 install_import_hook(
-    ["betahead.types", "betahead.losses", "betahead.beta", "betahead.forward", "betahead.reference", "betahead.stats"],
+    [
+        "betahead.types",
+        "betahead.scores",
+        "betahead.losses",
+        "betahead.beta",
+        "betahead.forward",
+        "betahead.reference",
+        "betahead.stats",
+    ],
     "shape_check.shapes_checked",
 )
 

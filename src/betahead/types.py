@@ -19,6 +19,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from betahead.scores import AnswerSums, PairLogps, PairReading, ReferenceScores
+
+__all__ = [
+    "PAIR_COLUMNS",
+    "AnswerSums",
+    "PackedPairs",
+    "PairBatch",
+    "PairLogps",
+    "PairReading",
+    "Pairs",
+    "PromptFeatures",
+    "ReferenceScores",
+    "ScoredTokens",
+    "Shaping",
+    "bundled",
+    "on_device",
+]
+
 PAIR_COLUMNS = ("given_beta", "strength", "reward_margin")
 """Columns with a number a pair that data may bring for rules: a β(x) up to a factor, how certain the preference is, and
 a reward model's margin of the chosen answer over the rejected one."""
@@ -27,23 +45,6 @@ a reward model's margin of the chosen answer over the rejected one."""
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """The collated batch with its tensors on the device."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ReferenceScores:
-    """What the reference says of a batch: two columns, plus the prompt's log PPL when a rule reads the reference's.
-
-    A cache fills them in beforehand or the live reference just before the step; nothing downstream knows which.
-    """
-
-    chosen_logps: Float[Tensor, " pairs"]
-    rejected_logps: Float[Tensor, " pairs"]
-    log_ppl: Float[Tensor, " pairs"] | None = None
-
-    def columns(self) -> dict[str, Tensor]:
-        """The scores by the names that they have in a batch and in a data set."""
-        columns = {"ref_chosen_logps": self.chosen_logps, "ref_rejected_logps": self.rejected_logps}
-        return columns if self.log_ppl is None else {**columns, "ref_log_ppl": self.log_ppl}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -183,11 +184,8 @@ def _columns_of(batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
 def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
     if "ref_chosen_logps" not in batch:
         return None
-    return ReferenceScores(
-        chosen_logps=batch["ref_chosen_logps"],
-        rejected_logps=batch["ref_rejected_logps"],
-        log_ppl=batch.get("ref_log_ppl"),
-    )
+    names = ReferenceScores.__dataclass_fields__
+    return ReferenceScores(**{name: batch[f"ref_{name}"] for name in names if f"ref_{name}" in batch})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -213,57 +211,7 @@ class PromptFeatures:
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
     columns: Mapping[str, Float[Tensor, " pairs"]] = field(default_factory=dict)
-    pair: "PairReading | None" = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PairLogps:
-    """The policy's log-probabilities of both answers: sums over the answer's tokens (nats) and the token counts."""
-
-    chosen: Float[Tensor, " pairs"]
-    rejected: Float[Tensor, " pairs"]
-    chosen_tokens: Int[Tensor, " pairs"]
-    rejected_tokens: Int[Tensor, " pairs"]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PairReading:
-    """What a rule may read of a pair's answers: log-probabilities summed over tokens (nats), and numbers of tokens.
-
-    The policy's are detached: a rule that reads the pair decides by it and is not learned through it.
-    """
-
-    chosen_logps: Float[Tensor, " pairs"]
-    rejected_logps: Float[Tensor, " pairs"]
-    reference_chosen_logps: Float[Tensor, " pairs"]
-    reference_rejected_logps: Float[Tensor, " pairs"]
-    chosen_tokens: Int[Tensor, " pairs"]
-    rejected_tokens: Int[Tensor, " pairs"]
-
-    @classmethod
-    def of(cls, policy: "PairLogps", reference: ReferenceScores) -> "PairReading":
-        """The reading of a batch."""
-        return cls(
-            chosen_logps=policy.chosen.detach(),
-            rejected_logps=policy.rejected.detach(),
-            reference_chosen_logps=reference.chosen_logps,
-            reference_rejected_logps=reference.rejected_logps,
-            chosen_tokens=policy.chosen_tokens,
-            rejected_tokens=policy.rejected_tokens,
-        )
-
-    @property
-    def policy_mean_margin(self) -> Float[Tensor, " pairs"]:
-        """Mean log-probability per token of the chosen answer minus that of the rejected one, under the policy."""
-        return self.chosen_logps / self.chosen_tokens.clamp(min=1) - self.rejected_logps / self.rejected_tokens.clamp(
-            min=1
-        )
-
-    @property
-    def mean_margin(self) -> Float[Tensor, " pairs"]:
-        """The same less what it is under the reference, nats per token."""
-        reference = self.reference_chosen_logps / self.chosen_tokens.clamp(min=1)
-        return self.policy_mean_margin - (reference - self.reference_rejected_logps / self.rejected_tokens.clamp(min=1))
+    pair: PairReading | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

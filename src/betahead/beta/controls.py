@@ -54,7 +54,8 @@ class ControlledBeta(BetaRule):
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate = of.learning_rate
-        self.columns, self.margin_of = of.columns, of.margin_of
+        self.columns, self.positive, self.margin_of = of.columns, of.positive, of.margin_of
+        self.perturbation, self.drifts_from = of.perturbation, of.drifts_from
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
 
@@ -75,6 +76,10 @@ class ControlledBeta(BetaRule):
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Calibrate the rule."""
         self.of.calibrate(log_ppl)
+
+    def calibrate_entropy(self, entropy: Float[Tensor, " pairs"]) -> None:
+        """Calibrate the rule."""
+        self.of.calibrate_entropy(entropy)
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell the rule."""

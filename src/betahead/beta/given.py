@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.card import MethodCard
+from betahead.beta.columns import column
 from betahead.beta.head_settings import number, one_of
-from betahead.beta.rule import BetaRule, Need, Reads, column
+from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -40,6 +41,7 @@ class GivenBeta(BetaRule):
     )
 
     columns: frozenset[str] = frozenset({"given_beta"})
+    positive: frozenset[str] = frozenset({"given_beta"})
 
     def __init__(self, initial_beta: float = 0.1, push: Literal["beta", "even"] = "beta") -> None:
         super().__init__()

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from betahead.beta.card import MethodCard
-from betahead.errors import ConfigError, DataError
+from betahead.beta.need import Need
+from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 Reads = Literal["nothing", "prompt", "batch", "pair"]
@@ -19,15 +19,6 @@ Reads = Literal["nothing", "prompt", "batch", "pair"]
 MarginOf = Literal["reference", "policy"]
 """What the margin h of a rule is measured against: the reference (of sums, or of means where the link says so), or
 nothing, which is the difference of the policy's own mean log-probabilities per token."""
-
-
-class Need(StrEnum):
-    """What the forward pass hands to a rule only when the rule asks for it."""
-
-    LOG_PPL = "log_ppl"
-    LAST_HIDDEN = "last_hidden"
-    HIDDEN = "hidden"
-    PAIR = "pair"
 
 
 def _alone(of: Tensor) -> Tensor:
@@ -45,6 +36,9 @@ class BetaRule(nn.Module, ABC):
         reads: what decides β: nothing, the prompt, the batch or the pair.
         card: what `betahead methods` says of the rule.
         columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
+        positive: those of them whose numbers must be above 0.
+        perturbation: ε of `Need.PERTURBED`.
+        drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
         margin_of: what h is measured against.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
         couple: whether gradient may flow from β through the prompt features into the policy.
@@ -63,6 +57,9 @@ class BetaRule(nn.Module, ABC):
     learning_rate: float = 1e-3
     links: frozenset[str] | None = None
     columns: frozenset[str] = frozenset()
+    positive: frozenset[str] = frozenset()
+    perturbation: float = 0.0
+    drifts_from: float | None = None
     margin_of: MarginOf = "reference"
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
 
@@ -96,8 +93,32 @@ class BetaRule(nn.Module, ABC):
                 "its way of learning has no meaning with another loss."
             )
 
+    def check_reference(self, *, precomputed: bool, cache: str | None = None) -> None:
+        """Refuse scores of the reference that were computed beforehand, for a rule that needs the reference itself.
+
+        Args:
+            precomputed: the reference speaks once, before training.
+            cache: the folder that keeps what it said.
+
+        Raises:
+            ConfigError: with the setting that makes the reference speak at every step.
+        """
+        if Need.PERTURBED not in self.needs:
+            return
+        because = f"with `beta.kind: {self.kind}`, which compares the logits of policy and reference at every step"
+        if precomputed:
+            raise ConfigError(
+                f"`precompute_ref_log_probs` must be False {because}, but is True instead; in a configuration say "
+                "`reference.cache: live`."
+            )
+        if cache is not None:
+            raise ConfigError(f"`reference_cache` must be None {because}, but is {cache!r} instead; leave it out.")
+
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Take the scale of log PPL from a sample of training prompts. Rules that do not read it ignore the call."""
+
+    def calibrate_entropy(self, entropy: Float[Tensor, " pairs"]) -> None:
+        """Take the scale of the reference's entropy from training pairs. Rules that do not read it ignore the call."""
 
     @abstractmethod
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
@@ -125,20 +146,3 @@ class BetaRule(nn.Module, ABC):
     def log_metrics(self) -> dict[str, Tensor]:
         """Scalars of the rule's own state that belong into the log, detached."""
         return {}
-
-
-def column(features: PromptFeatures, name: str) -> Float[Tensor, " pairs"]:
-    """A column of the data, for a rule that reads it.
-
-    What numbers it may hold is checked once where the data are (`train/scored.py`): looking at them here would wait for
-    the device at every step.
-
-    Raises:
-        DataError: the column is not there.
-    """
-    if name not in features.columns:
-        raise DataError(
-            f"`{name}` must be a column of the data with a number for each pair, but is missing; add it, or use "
-            "another `beta.kind`."
-        )
-    return features.columns[name]

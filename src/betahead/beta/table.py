@@ -5,15 +5,25 @@ from types import MappingProxyType
 
 from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
 from betahead.beta.controls import PermutedBeta
+from betahead.beta.epsilon_dpo import EpsilonDPO
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
+from betahead.beta.madpo import MADPO
+from betahead.beta.mallows import MallowsPO
+from betahead.beta.odpo import ODPO
 from betahead.beta.rule import BetaRule
+from betahead.beta.wpo import WPO
 
 METHODS: tuple[type[BetaRule], ...] = (
     FixedBeta,
     LearnedBeta,
     GivenBeta,
+    ODPO,
+    MADPO,
+    WPO,
+    MallowsPO,
+    EpsilonDPO,
 )
 """Rules that a config can name; their constructor's arguments are the keys of its section `beta`."""
 

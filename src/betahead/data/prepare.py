@@ -36,6 +36,7 @@ _OPTIONAL = {
     "ref_chosen_logps": datasets.Value("float32"),
     "ref_rejected_logps": datasets.Value("float32"),
     "ref_log_ppl": datasets.Value("float32"),
+    "ref_entropy": datasets.Value("float32"),
     **{name: datasets.Value("float64") for name in PAIR_COLUMNS},
 }
 

@@ -49,7 +49,7 @@ def chunked_token_logps(
         do not.
     """
     linear = head.linear
-    size = chunk or chunk_tokens(_vocab_of(head), hidden.device)
+    size = chunk or chunk_tokens(head.vocab, hidden.device)
     if linear is None:
         return _through_module(hidden, labels, head, size)
     weight: Tensor = linear.weight
@@ -62,11 +62,6 @@ def chunked_token_logps(
     with torch.autocast(kind, enabled=False):
         values = _ChunkedLogps.apply(hidden, weight, bias, labels, head.scale, head.softcap, size)
     return cast("Tensor", values)
-
-
-def _vocab_of(head: LogitHead) -> int:
-    weight = getattr(head.module, "weight", None)
-    return int(getattr(head.module, "out_features", 0) or (weight.shape[0] if isinstance(weight, Tensor) else 2**15))
 
 
 def _through_module(hidden: Tensor, labels: Tensor, head: LogitHead, size: int) -> Tensor:

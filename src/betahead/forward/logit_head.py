@@ -1,14 +1,18 @@
 """From a model's last hidden states to logits: the part that the chunked log-probabilities take apart."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from betahead.forward.token_logps import at_least_float32
+
+_USUAL_VOCAB = 2**15
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +42,23 @@ class LogitHead:
             "forward" in vars(module),
         )
         return module if type(module) is nn.Linear and not any(hooks) else None
+
+    @property
+    def vocab(self) -> int:
+        """Size of the vocabulary; of a module that does not tell, a size that is usual."""
+        weight = getattr(self.module, "weight", None)
+        known = weight.shape[0] if isinstance(weight, Tensor) else _USUAL_VOCAB
+        return int(getattr(self.module, "out_features", 0) or known)
+
+    @property
+    def without_adapters(self) -> "LogitHead":
+        """The head that the module was before adapters were put around it, or a trained copy in its place."""
+        module: nn.Module = self.module
+        if isinstance(module, BaseTunerLayer):
+            module = cast("nn.Module", cast("Any", module).get_base_layer())
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            module = cast("nn.Module", cast("Any", module).original_module)
+        return replace(self, module=module)
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's logits, float32 (float64 stays float64)."""

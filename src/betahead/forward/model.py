@@ -10,7 +10,9 @@ from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
 from betahead.forward.layout import Kernel
+from betahead.forward.logit_head import LogitHead
 from betahead.forward.roads import pair_forward
+from betahead.forward.vocabulary import Perturbation
 from betahead.losses.links import link_named
 from betahead.losses.margin import logratios, policy_means
 from betahead.losses.preference import preference_loss
@@ -28,6 +30,10 @@ class PreferenceModel(nn.Module):
         loss_kind: a row of `losses.links.LINKS`.
         label_smoothing: for the links that read it.
         kernel: what carries the attention of packed batches out.
+
+    Attributes:
+        reference_head: the LM head of the reference that rules with `Need.PERTURBED` have beside the policy; None when
+            that is the policy's own without adapters.
 
     Raises:
         ConfigError: for a loss that does not exist, cannot use the smoothing, or is not one that the rule is made for.
@@ -50,6 +56,7 @@ class PreferenceModel(nn.Module):
         self.loss_kind = loss_kind
         self.label_smoothing = label_smoothing
         self.kernel: Kernel = kernel
+        self.reference_head: LogitHead | None = None
 
     def generate(self, *arguments: Any, **keywords: Any) -> Any:
         """What the policy generates, as `policy.generate` does."""
@@ -88,13 +95,14 @@ class PreferenceModel(nn.Module):
             pairs: the batch; its reference's columns hold the log PPL when the rule reads the reference's.
             also: features to compute beyond those that the rule needs.
         """
-        needs = self.rule.needs | also
+        needs = (self.rule.needs | also) - {Need.ENTROPY}  # which is the reference's
         from_reference = self.rule.ppl_from == "reference" and Need.LOG_PPL in needs
         policy, features = pair_forward(
             self.policy,
             pairs,
             needs - {Need.LOG_PPL} if from_reference else needs,
             couple=self.rule.couple,
+            beside=self._beside(pairs) if Need.PERTURBED in needs else None,
             kernel=self.kernel,
         )
         if from_reference:
@@ -102,6 +110,11 @@ class PreferenceModel(nn.Module):
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
             features = replace(features, log_ppl=read, has_ppl=pairs.ppl_tokens > 0)
         return policy, replace(features, columns=pairs.columns)
+
+    def _beside(self, pairs: Pairs) -> Perturbation:
+        states = None if pairs.reference is None else pairs.reference.states
+        assert states is not None, "the rule perturbs the policy with the reference, but the batch has no states of it"
+        return Perturbation(size=self.rule.perturbation, states=states, head=self.reference_head)
 
     @property
     def per_token(self) -> bool:

@@ -7,6 +7,7 @@ from betahead.beta.rule import Need
 from betahead.forward.layout import Kernel
 from betahead.forward.separate import separate_forward
 from betahead.forward.shared import shared_forward
+from betahead.forward.vocabulary import Perturbation
 from betahead.types import PackedPairs, PairLogps, Pairs, PromptFeatures
 
 
@@ -16,6 +17,7 @@ def pair_forward(
     needs: frozenset[Need] = frozenset(),
     *,
     couple: bool = False,
+    beside: Perturbation | None = None,
     kernel: Kernel = "auto",
 ) -> tuple[PairLogps, PromptFeatures]:
     """Log-probabilities of both answers and the prompt features, by the road that the batch is packed for.
@@ -25,14 +27,15 @@ def pair_forward(
         batch: padded rows (the plain road) or trunks and branches (the shared one).
         needs: which prompt features to compute.
         couple: let gradient flow through the features.
+        beside: the reference on the same road, to perturb the policy with.
         kernel: what carries the attention of the shared road out.
 
     Returns:
         (log-probabilities, features); a feature that was not asked for is None.
     """
     if isinstance(batch, PackedPairs):
-        return shared_forward(model, batch, needs, couple=couple, kernel=kernel)
-    return separate_forward(model, batch, needs, couple=couple)
+        return shared_forward(model, batch, needs, couple=couple, beside=beside, kernel=kernel)
+    return separate_forward(model, batch, needs, couple=couple, beside=beside)
 
 
 @torch.no_grad()

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from betahead.beta.rule import Need
 from betahead.forward.prompt import prompt_features
-from betahead.forward.token_logps import token_logps
-from betahead.types import PairBatch, PairLogps, PromptFeatures
+from betahead.forward.token_logps import at_least_float32, token_logps
+from betahead.forward.vocabulary import READ, Perturbation, answer_sums
+from betahead.types import AnswerSums, PairBatch, PairLogps, PromptFeatures
 
 
 def selected_logps(
@@ -32,7 +33,12 @@ def selected_logps(
 
 
 def separate_forward(
-    model: nn.Module, batch: PairBatch, needs: frozenset[Need] = frozenset(), *, couple: bool = False
+    model: nn.Module,
+    batch: PairBatch,
+    needs: frozenset[Need] = frozenset(),
+    *,
+    couple: bool = False,
+    beside: Perturbation | None = None,
 ) -> tuple[PairLogps, PromptFeatures]:
     """Log-probabilities of both answers and the prompt features, from one padded pass over two rows per pair.
 
@@ -41,6 +47,7 @@ def separate_forward(
         batch: the pairs.
         needs: which prompt features to compute.
         couple: let gradient flow through the features.
+        beside: the reference, to perturb the policy with.
 
     Returns:
         (log-probabilities, features); a feature that was not asked for is None.
@@ -84,5 +91,23 @@ def separate_forward(
         rejected=summed[pairs:],
         chosen_tokens=counts[:pairs],
         rejected_tokens=counts[pairs:],
+        sums=_sums(needs, logits, batch, beside),
     )
     return logps, features
+
+
+def _sums(needs: frozenset[Need], logits: Tensor, batch: PairBatch, beside: Perturbation | None) -> AnswerSums:
+    if not needs & READ and beside is None:
+        return AnswerSums()
+    at = batch.completion_mask[:, 1:]
+    rows = len(at)
+    return answer_sums(
+        needs,
+        logits.detach()[:, :-1][at],
+        batch.input_ids[:, 1:][at],
+        torch.arange(rows, device=at.device).unsqueeze(1).expand_as(at)[at],
+        rows=rows,
+        logits=at_least_float32,
+        vocab=logits.shape[-1],
+        beside=None if beside is None else (beside, at_least_float32),
+    )

@@ -14,7 +14,8 @@ from betahead.forward.chunked import chunked_token_logps
 from betahead.forward.layout import Kernel, TrunkLayout
 from betahead.forward.logit_head import LogitHead, logit_head_of
 from betahead.forward.prompt import prompt_features
-from betahead.types import PackedPairs, PairLogps, PromptFeatures, ScoredTokens
+from betahead.forward.vocabulary import READ, Perturbation, answer_sums
+from betahead.types import AnswerSums, PackedPairs, PairLogps, PromptFeatures, ScoredTokens
 
 
 def shared_forward(
@@ -23,6 +24,7 @@ def shared_forward(
     needs: frozenset[Need] = frozenset(),
     *,
     couple: bool = False,
+    beside: Perturbation | None = None,
     kernel: Kernel = "auto",
 ) -> tuple[PairLogps, PromptFeatures]:
     """Log-probabilities of both answers and the prompt features, from one pass over each prompt.
@@ -32,6 +34,7 @@ def shared_forward(
         batch: the pairs; the layout takes any number of answers, this scores two.
         needs: which prompt features to compute; none costs a further pass through the body.
         couple: let gradient flow through the features.
+        beside: the reference, to perturb the policy with.
         kernel: what carries the attention out.
 
     Returns:
@@ -65,6 +68,7 @@ def shared_forward(
         rejected=summed[pairs:],
         chosen_tokens=counts[:pairs],
         rejected_tokens=counts[pairs:],
+        sums=_sums(needs, hidden, batch, head, beside),
     )
     return logps, features
 
@@ -95,6 +99,25 @@ def packed_hidden(
 def _summed(hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int) -> Float[Tensor, " rows"]:
     values = chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head)
     return values.new_zeros(rows).index_add(0, scored.row, values)
+
+
+def _sums(
+    needs: frozenset[Need], hidden: Tensor, batch: PackedPairs, head: LogitHead, beside: Perturbation | None
+) -> AnswerSums:
+    if not needs & READ and beside is None:
+        return AnswerSums()
+    answers = batch.answers
+    theirs = None if beside is None else beside.head or head.without_adapters
+    return answer_sums(
+        needs,
+        hidden.detach().index_select(0, answers.at),
+        answers.ids,
+        answers.row,
+        rows=2 * batch.pairs,
+        logits=head.logits,
+        vocab=head.vocab,
+        beside=None if beside is None or theirs is None else (beside, theirs.logits),
+    )
 
 
 def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead) -> tuple[Tensor, Tensor]:

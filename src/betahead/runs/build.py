@@ -58,10 +58,11 @@ def rule_of(config: Config) -> BetaRule:
     """The beta rule of `beta`.
 
     Raises:
-        ConfigError: when it is not made for the loss.
+        ConfigError: when it is not made for the loss, or for a reference that is scored beforehand.
     """
     rule = config.beta.rule()
     rule.check_link(config.loss.kind)
+    rule.check_reference(precomputed=config.reference.precomputed)
     return rule
 
 

@@ -22,7 +22,7 @@ from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
 from betahead.forward.choice import road_for
 from betahead.forward.model import PreferenceModel
-from betahead.reference.frozen import FrozenReference
+from betahead.reference.frozen import FrozenReference, wants_of
 from betahead.runs.config import Config, load_config
 from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
@@ -173,9 +173,8 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
         else:
             policy = _model("the policy", str(run.policy), config)
     model = PreferenceModel(policy, rule, loss_kind=config.loss.kind, label_smoothing=config.loss.label_smoothing)
-    reference = FrozenReference(
-        policy if adapter else reference_model, adapters_off=adapter, wants_log_ppl=rule.ppl_from == "reference"
-    )
+    reference = FrozenReference(policy if adapter else reference_model, adapters_off=adapter, **wants_of(rule))
+    model.reference_head = reference.head
     for module in (model, reference.model):
         cast("nn.Module", module).to(place).eval().requires_grad_(False)
     return OpenedRun(folder=run, config=config, model=model, reference=reference, tokenizer=tokenizer, device=place)

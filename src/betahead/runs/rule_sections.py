@@ -1,9 +1,9 @@
 """Sections `beta` of rules that need none of their own: made of the arguments of the rule's constructor."""
 
 import inspect
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_type_hints
 
-from pydantic import create_model, model_validator
+from pydantic import BeforeValidator, create_model, model_validator
 
 from betahead.beta.rule import BetaRule
 from betahead.runs.section import Section
@@ -28,13 +28,21 @@ class RuleSection(Section):
         return self
 
 
+def _as_tuple(value: object) -> object:
+    """YAML has lists only."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
 def section_of(rule: type[BetaRule]) -> type[RuleSection]:
     """The section of a rule: `kind`, and an optional key for every argument, with its default."""
     hints = get_type_hints(rule.__init__)
     arguments = list(inspect.signature(rule).parameters.values())
     required = [argument.name for argument in arguments if argument.default is inspect.Parameter.empty]
     assert not required, f"{rule.__name__} must have defaults to be named in a config, but {required} have none"
-    fields: dict[str, Any] = {argument.name: (hints[argument.name], argument.default) for argument in arguments}
+    fields: dict[str, Any] = {
+        argument.name: (Annotated[hints[argument.name], BeforeValidator(_as_tuple)], argument.default)
+        for argument in arguments
+    }
     name = rule.__name__ + "Section"
     made = create_model(name, __base__=RuleSection, __doc__=rule.__doc__, kind=(Literal[rule.kind], ...), **fields)
     made.rule_type = rule

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from jaxtyping import Float
 from torch import nn
 
 from betahead.beta.rule import BetaRule, Need
@@ -49,9 +50,15 @@ def calibration_for(
     collate: PassCollator,
     args: DPOConfig,
 ) -> Calibration | None:
-    """`calibrate` with the model whose perplexity the rule reads; None without data."""
+    """`calibrate` with the model whose perplexity the rule reads; None without data.
+
+    A rule that reads the reference's entropy gets that of every pair where the reference has scored them, and of a
+    sample as large as that of the prompts where it scores them as they come.
+    """
     if dataset is None:
         return None
+    if Need.ENTROPY in rule.needs:
+        rule.calibrate_entropy(_entropies(reference, dataset, collate, args))
     return calibrate(
         policy if rule.ppl_from == "policy" else reference.model,
         rule,
@@ -106,3 +113,18 @@ def calibrate(
     rule.calibrate(log_ppl)
     scale = float(log_ppl.double().log().mean().exp())
     return Calibration(prompts=len(rows), scale=scale, seconds=time.perf_counter() - began)
+
+
+def _entropies(
+    reference: FrozenReference, dataset: Dataset, collate: PassCollator, args: DPOConfig
+) -> Float[torch.Tensor, " pairs"]:
+    if "ref_entropy" in dataset.column_names:
+        return torch.tensor(list(dataset["ref_entropy"]), dtype=torch.float64)
+    rows = sample_of_prompts(dataset, args.calibration_prompts, args.seed)
+    size, found = args.per_device_eval_batch_size, list[torch.Tensor]()
+    for start in range(0, len(rows), size):
+        for one in collate([dataset[i] for i in rows[start : start + size]])["passes"]:
+            entropy = reference.scores(bundled(on_device(one, args.device))).entropy
+            assert entropy is not None, "the rule reads the reference's entropy, which the reference was not asked for"
+            found.append(entropy.double().cpu())
+    return torch.cat(found)

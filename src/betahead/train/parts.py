@@ -23,7 +23,7 @@ from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
-from betahead.reference.frozen import FrozenReference
+from betahead.reference.frozen import FrozenReference, wants_of
 from betahead.train.arguments import DPOConfig
 
 DEFAULT_BETA = 0.1
@@ -166,15 +166,13 @@ def reference_for(
     With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
     as it has not been trained, or a copy when every batch is to be scored as it comes.
     """
-    log_ppl, kernel = rule.ppl_from == "reference", cast("Kernel", args.forward_attention)
+    wants, kernel = wants_of(rule), cast("Kernel", args.forward_attention)
     if given is not None:
         given.requires_grad_(False)
-        return FrozenReference(
-            cast("PreTrainedModel", nn.Module.to(given, args.device)), wants_log_ppl=log_ppl, kernel=kernel
-        )
+        return FrozenReference(cast("PreTrainedModel", nn.Module.to(given, args.device)), **wants, kernel=kernel)
     if new_adapter or args.precompute_ref_log_probs:
-        return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl, kernel=kernel)
-    return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
+        return FrozenReference(policy, adapters_off=new_adapter, **wants, kernel=kernel)
+    return FrozenReference(deepcopy(policy).requires_grad_(False), **wants, kernel=kernel)
 
 
 def tokenized(data: Dataset | Any, tokenizer: PreTrainedTokenizerBase, args: DPOConfig, rule: BetaRule) -> Dataset:

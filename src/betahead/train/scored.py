@@ -3,7 +3,7 @@
 import numpy as np
 from datasets import Dataset
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
 from betahead.errors import DataError
 
 
@@ -13,7 +13,9 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
     Raises:
         DataError: when it holds some of them and not others, or one without a finite number in every row.
     """
-    wanted = {"ref_chosen_logps", "ref_rejected_logps"} | ({"ref_log_ppl"} if rule.ppl_from == "reference" else set())
+    wanted = {"ref_chosen_logps", "ref_rejected_logps"}
+    wanted |= {"ref_log_ppl"} if rule.ppl_from == "reference" else set()
+    wanted |= {"ref_entropy"} if Need.ENTROPY in rule.needs else set()
     there = wanted & set(dataset.column_names)
     if there and there != wanted:
         missing = ", ".join(sorted(wanted - there))
@@ -27,11 +29,17 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
 
 
 def check_columns(dataset: Dataset, rule: BetaRule) -> None:
-    """Refuse data without a column that the rule reads, or with a number in it that is none.
+    """Refuse data without a column that the rule reads, with a number in it that is none, or scored for nothing.
 
     Raises:
         DataError: with the column, or with the first such row.
     """
+    scored = sorted({"ref_chosen_logps", "ref_rejected_logps"} & set(dataset.column_names))
+    if scored and Need.PERTURBED in rule.needs:
+        raise DataError(
+            f"the data must not have the reference's columns with `beta.kind: {rule.kind}`, which asks the reference "
+            f"itself at every step, but have {' and '.join(scored)}; remove them."
+        )
     for name in sorted(rule.columns):
         if name not in dataset.column_names:
             raise DataError(
@@ -40,7 +48,7 @@ def check_columns(dataset: Dataset, rule: BetaRule) -> None:
             )
         values = list(dataset[name])
         numbers = np.asarray([np.nan if value is None else value for value in values], dtype=np.float32)
-        positive = name == "given_beta"
+        positive = name in rule.positive
         fine = np.isfinite(numbers) & ((numbers > 0) | (not positive))
         if not fine.all():
             row, kind = int(fine.argmin()), "positive" if positive else "finite"

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
 from betahead.data.sources import expanded
 from betahead.errors import ConfigError
 from betahead.reference.cached import CachedCollator, CachedReference, keys_in
@@ -176,7 +176,7 @@ class ReferenceScoring:
         Raises:
             ConfigError: it has none, and what is to score it has been trained: the policy would be held to itself.
         """
-        if "ref_chosen_logps" in inputs:
+        if "ref_chosen_logps" in inputs and (Need.STATES not in self.reference.needs or "ref_states" in inputs):
             return inputs
         if trained and learns(self.reference):
             raise ConfigError(

@@ -23,6 +23,7 @@ from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
+from betahead.train.drift import WarnOfDrift
 from betahead.train.given import check_given, reference_model
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
@@ -97,6 +98,7 @@ class DPOTrainer(WindowedTrainer):
         )
         args = DPOConfig(output_dir="runs/dpo") if args is None else args
         rule = rule_from(beta, args)
+        rule.check_reference(precomputed=args.precompute_ref_log_probs, cache=args.reference_cache)
         policy = causal_model(model, args.model_init_kwargs, trust_remote_code=args.trust_remote_code)
         ref_model = reference_model(ref_model, args, beside=model)
         tokenizer = tokenizer_for(policy, processing_class, trust_remote_code=args.trust_remote_code)
@@ -138,11 +140,14 @@ class DPOTrainer(WindowedTrainer):
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
         gather_for(rule, self.accelerator, args)
+        if rule.drifts_from is not None:
+            self.add_callback(WarnOfDrift(rule.kind, rule.drifts_from))
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
+        preference.reference_head = self.reference.head
         self.scoring = ReferenceScoring(
             self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
         )
