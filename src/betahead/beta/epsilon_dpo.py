@@ -53,6 +53,7 @@ class EpsilonDPO(BetaRule):
         deviates="optional bounds; the update of β̄ is that of the authors' code, equal to the paper's to first order.",
         checked="code",
     )
+    of_reference: frozenset[Need] = frozenset({Need.PERTURBED})
     base: Tensor
 
     def __init__(

@@ -51,6 +51,7 @@ class MallowsPO(BetaRule):
         ),
         checked="code",
     )
+    of_reference: frozenset[Need] = frozenset({Need.ENTROPY})
     mean: Tensor
 
     def __init__(self, beta: float = 0.1, scale: float | None = None) -> None:

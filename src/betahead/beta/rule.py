@@ -37,6 +37,7 @@ class BetaRule(nn.Module, ABC):
         card: what `betahead methods` says of the rule.
         columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
         positive: those of them whose numbers must be above 0.
+        of_reference: those of `needs` for which the reference is asked, known before the rule is built.
         perturbation: ε of `Need.PERTURBED`.
         drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
         margin_of: what h is measured against.
@@ -58,6 +59,7 @@ class BetaRule(nn.Module, ABC):
     links: frozenset[str] | None = None
     columns: frozenset[str] = frozenset()
     positive: frozenset[str] = frozenset()
+    of_reference: frozenset[Need] = frozenset()
     perturbation: float = 0.0
     drifts_from: float | None = None
     margin_of: MarginOf = "reference"
@@ -103,7 +105,7 @@ class BetaRule(nn.Module, ABC):
         Raises:
             ConfigError: with the setting that makes the reference speak at every step.
         """
-        if Need.PERTURBED not in self.needs:
+        if Need.PERTURBED not in self.of_reference:
             return
         because = f"with `beta.kind: {self.kind}`, which compares the logits of policy and reference at every step"
         if precomputed:

@@ -73,8 +73,8 @@ def wants_of(rule: BetaRule) -> dict[str, Any]:
     """The keywords of `FrozenReference` for what a rule reads of the reference."""
     return {
         "wants_log_ppl": rule.ppl_from == "reference",
-        "wants_entropy": Need.ENTROPY in rule.needs,
-        "wants_states": Need.PERTURBED in rule.needs,
+        "wants_entropy": Need.ENTROPY in rule.of_reference,
+        "wants_states": Need.PERTURBED in rule.of_reference,
     }
 
 

@@ -67,31 +67,29 @@ class RowKeyMaker:
         return keys
 
     def _keys(self, prompt: bytes, chosen: bytes, rejected: bytes, mask: bytes) -> RowKeys:
-        def began(person: bytes) -> Any:
-            return hashlib.blake2b(key=self.fingerprint.encode(), digest_size=KEY_BYTES, person=person)
-
-        start = began(b"answer")
+        start = self._began(b"answer")
         start.update(struct.pack("<q", len(prompt)))
         start.update(prompt)
-
-        def of(answer: bytes) -> bytes:
-            whole = start.copy()
-            whole.update(answer)
-            return whole.digest()
-
-        keys = {"ref_chosen_logps": of(chosen), "ref_rejected_logps": of(rejected)}
+        keys = {"ref_chosen_logps": _of(start, chosen), "ref_rejected_logps": _of(start, rejected)}
         if self.wants_log_ppl:
-            counted = began(b"log_ppl")
+            counted = self._began(b"log_ppl")
             counted.update(struct.pack("<qd", len(prompt), LOG_PPL_FLOOR))
             counted.update(prompt)
-            counted.update(mask)
-            keys["ref_log_ppl"] = counted.digest()
+            keys["ref_log_ppl"] = _of(counted, mask)
         if "ref_entropy" in self.columns:
-            both = began(b"entropy")
-            for key in sorted(keys[name] for name in ("ref_chosen_logps", "ref_rejected_logps")):
-                both.update(key)
-            keys["ref_entropy"] = both.digest()
+            answers = sorted((keys["ref_chosen_logps"], keys["ref_rejected_logps"]))
+            keys["ref_entropy"] = _of(self._began(b"entropy"), b"".join(answers))
         return tuple(keys[name] for name in self.columns)
+
+    def _began(self, person: bytes) -> Any:
+        return hashlib.blake2b(key=self.fingerprint.encode(), digest_size=KEY_BYTES, person=person)
+
+
+def _of(start: Any, content: bytes) -> bytes:
+    """The key that begins so and ends with this."""
+    whole = start.copy()
+    whole.update(content)
+    return whole.digest()
 
 
 def _bytes(values: Any, dtype: str) -> bytes:

@@ -57,7 +57,7 @@ def calibration_for(
     """
     if dataset is None:
         return None
-    if Need.ENTROPY in rule.needs:
+    if Need.ENTROPY in rule.of_reference:
         rule.calibrate_entropy(_entropies(reference, dataset, collate, args))
     return calibrate(
         policy if rule.ppl_from == "policy" else reference.model,

@@ -15,7 +15,7 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
     """
     wanted = {"ref_chosen_logps", "ref_rejected_logps"}
     wanted |= {"ref_log_ppl"} if rule.ppl_from == "reference" else set()
-    wanted |= {"ref_entropy"} if Need.ENTROPY in rule.needs else set()
+    wanted |= {"ref_entropy"} if Need.ENTROPY in rule.of_reference else set()
     there = wanted & set(dataset.column_names)
     if there and there != wanted:
         missing = ", ".join(sorted(wanted - there))
@@ -35,7 +35,7 @@ def check_columns(dataset: Dataset, rule: BetaRule) -> None:
         DataError: with the column, or with the first such row.
     """
     scored = sorted({"ref_chosen_logps", "ref_rejected_logps"} & set(dataset.column_names))
-    if scored and Need.PERTURBED in rule.needs:
+    if scored and Need.PERTURBED in rule.of_reference:
         raise DataError(
             f"the data must not have the reference's columns with `beta.kind: {rule.kind}`, which asks the reference "
             f"itself at every step, but have {' and '.join(scored)}; remove them."

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from betahead.reference.row_keys import RowKeyMaker
 
-MAKER = RowKeyMaker(fingerprint="ab" * 16, wants_log_ppl=True)
+ANSWERS = ("ref_chosen_logps", "ref_rejected_logps")
+MAKER = RowKeyMaker(fingerprint="ab" * 16, columns=(*ANSWERS, "ref_log_ppl"))
 PLAIN = RowKeyMaker(fingerprint="ab" * 16)
 IDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4)
 
@@ -50,9 +51,19 @@ def test_swapped_labels_have_the_same_keys_swapped() -> None:
     assert a == b[::-1]
 
 
+def test_the_key_of_an_entropy_is_that_of_both_answers_in_either_order() -> None:
+    maker = RowKeyMaker(fingerprint="ab" * 16, columns=(*ANSWERS, "ref_entropy"))
+    rows = [row([1, 2], [3], [4]), row([1, 2], [4], [3]), row([1, 2], [3], [5]), row([1], [3], [4])]
+    keys = maker.of_records(rows)
+    assert [one[:2] for one in keys] == [one[:2] for one in PLAIN.of_records(rows)]
+    a, swapped, other, shorter = (one[2] for one in keys)
+    assert a == swapped
+    assert len({a, other, shorter, keys[0][0], keys[0][1]}) == 5
+
+
 def test_another_reference_has_other_keys() -> None:
     rows = [row([1, 2], [3], [4])]
-    other = RowKeyMaker(fingerprint="cd" * 16, wants_log_ppl=True)
+    other = RowKeyMaker(fingerprint="cd" * 16, columns=MAKER.columns)
     assert not set(MAKER.of_records(rows)[0]) & set(other.of_records(rows)[0])
 
 
