@@ -44,6 +44,7 @@ def section_of(rule: type[BetaRule]) -> type[RuleSection]:
         for argument in arguments
     }
     name = rule.__name__ + "Section"
-    made = create_model(name, __base__=RuleSection, __doc__=rule.__doc__, kind=(Literal[rule.kind], ...), **fields)
+    kind: Any = Literal[rule.kind]
+    made: type[RuleSection] = create_model(name, __base__=RuleSection, __doc__=rule.__doc__, kind=(kind, ...), **fields)
     made.rule_type = rule
     return made
