@@ -13,6 +13,9 @@ from betahead.beta.moving import SMALLEST_DEVIATION
 from betahead.beta.rule import MarginOf
 from betahead.types import PromptFeatures, Shaping
 
+_HIGHEST = 20.0
+"""The largest exponent: a target of e²⁰ nats a token has the gradient of any larger one, and no float overflows."""
+
 
 class BelowMeanTarget(BatchRule):
     """Target exp(((μ − h)/s)·μ) where h < μ and 0 elsewhere; μ and s are mean and deviation of h in the batch.
@@ -41,7 +44,10 @@ class BelowMeanTarget(BatchRule):
         ),
         cost="one gather of a number a pair",
         source="Deng et al. 2026, https://arxiv.org/abs/2511.09385",
-        deviates="s is at least 1e-6, so that a batch of one pair has no target; no SFT term here",
+        deviates=(
+            "s is at least 1e-6; a batch of one pair has no target; the exponent ends at 20, where the gradient is that "
+            "of any larger one; no SFT term here"
+        ),
         checked="code",
     )
 
@@ -55,5 +61,6 @@ class BelowMeanTarget(BatchRule):
         mean = gaps.mean()
         deviation = gaps.std(correction=min(1, len(gaps) - 1)).clamp(min=SMALLEST_DEVIATION)
         still = margin.detach()
-        target = torch.where(still < mean, ((mean - still) / deviation * mean).exp(), 0.0)
+        height = ((mean - still) / deviation * mean).clamp(max=_HIGHEST).exp()
+        target = torch.where(still < mean, height, 0.0)
         return shaping(margin, beta=self.beta, target=target)

@@ -67,7 +67,7 @@ class QuantileController(BatchRule):
         cost="one gather of a number a pair",
         source="S. Y. Han 2026, https://github.com/SeanYHan888/dynamic-dpo-v1",
         deviates=(
-            "a lower bound above 0; T begins as the mean of the first batches' quantiles instead of the quantile of all "
+            "a lower bound above 0; T begins as the mean of the first batches' quantiles, not as the quantile of all "
             "their margins, which would have to be kept; margins of all ranks; evaluation moves nothing"
         ),
         checked="code",
