@@ -15,7 +15,7 @@ def test_a_rule_trains_by_its_name_and_lies_in_the_folder_of_the_run(kind, world
     config = yaml.safe_load((world / "one.yaml").read_text())
     config["beta"] = {"kind": kind}
     (world / "one.yaml").write_text(yaml.safe_dump(config))
-    code, out, err = betahead("train", "one.yaml")
+    code, _, err = betahead("train", "one.yaml")
     assert code == 0, err
     run = world / "runs" / "one"
     assert json.loads((run / "beta_head.json").read_text())["kind"] == kind
@@ -29,7 +29,7 @@ def test_a_rule_trains_by_its_name_and_lies_in_the_folder_of_the_run(kind, world
     ("beta", "line"),
     [
         ("{kind: beta_dpo, drop: 0.3}", "β-DPO (initial_beta 0.1, response 0.6, gap_scale raw, drop 0.3"),
-        ("{kind: alpha_dpo}", "α-DPO (beta 2.5, gamma 0.6, alpha 0.2, parameters code"),
+        ("{kind: alpha_dpo}", "α-DPO (beta 2.5, gamma 0.6, alpha 0.2, units code"),
         ("{kind: adaptive_scaling, rho: 0.05}", "Adaptive preference scaling (initial_beta 0.1, rho 0.05"),
     ],
 )

@@ -1,5 +1,6 @@
 """Rules of the batch or the pair in a trainer: a run of each, resumed, evaluated on the way, on both roads."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ def trainer(folder: Path, rule: BetaRule, **changes: Any) -> DPOTrainer:
     )
 
 
+def quick(kinds: Iterable[str], *short: str) -> list[Any]:
+    """The kinds, of which only some are tried in the quick suite."""
+    return [kind if kind in short else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
 def lines(made: DPOTrainer) -> list[dict[str, float]]:
     return [line for line in made.state.log_history if "loss" in line]
 
@@ -60,7 +66,7 @@ def test_a_resumed_run_ends_where_one_that_went_on_ends(kind: str, tmp_path: Pat
         torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("kind", readings.MOVING)
+@pytest.mark.parametrize("kind", quick(readings.MOVING, "beta_dpo", "gamma_po"))
 def test_evaluating_on_the_way_changes_no_step(kind: str, tmp_path: Path) -> None:
     quiet = trainer(tmp_path / "one", readings.lively(kind), max_steps=3, save_strategy="no")
     asked = trainer(
@@ -80,7 +86,7 @@ def test_evaluating_on_the_way_changes_no_step(kind: str, tmp_path: Path) -> Non
     assert asked.evaluate()["eval_loss"] == measured[-1], "an evaluation is the same every time"
 
 
-@pytest.mark.parametrize("kind", ["alpha_dpo", "amapo", "beta_dpo"])
+@pytest.mark.parametrize("kind", quick(["alpha_dpo", "amapo", "beta_dpo"], "alpha_dpo"))
 def test_both_roads_show_a_rule_the_same_pairs(kind: str, tmp_path: Path) -> None:
     # Padding of the plain road, in which the last token of a short answer is followed by others, must not be read.
     first, second = (
@@ -109,7 +115,7 @@ def test_a_rule_without_its_column_is_refused_before_training(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("kind", readings.RULES)
+@pytest.mark.parametrize("kind", ["beta_dpo", "adaptive_scaling"])
 def test_a_budget_of_tokens_would_cut_the_batch_of_a_rule_that_reads_it(kind: str, tmp_path: Path) -> None:
     if readings.RULES[kind].reads != "batch":
         trainer(tmp_path, readings.lively(kind), max_batch_tokens=20, max_steps=1, save_strategy="no").train()

@@ -37,6 +37,7 @@ DPO: dict[str, Callable[[], BetaRule]] = {
 def course(rule: BetaRule, dtype: torch.dtype) -> list[tuple[Shaping, Tensor, Tensor]]:
     """Shaping, losses without the penalty, and gradient of four steps."""
     seen = []
+    rule.to(dtype)
     for step in range(4):
         features, margin = readings.given(readings.reading(9, seed=step, dtype=dtype), rule)
         margin.requires_grad_()
@@ -62,18 +63,23 @@ def test_it_is_dpo(name: str, dtype: torch.dtype) -> None:
     "rule",
     [
         AlphaTarget(2.0, 0.5, 0.0),
-        AlphaTarget(2.0, 1.0, 0.0, parameters="paper"),
-        AllocatedTarget(2.0, 0.5, temperature=1e30),
+        AlphaTarget(2.0, 1.0, 0.0, units="paper"),
     ],
-    ids=["α = 0", "α of the paper = 0", "temperature"],
+    ids=["code", "paper"],
 )
-def test_it_is_simpo(rule: BetaRule) -> None:
+def test_alpha_dpo_without_alpha_is_simpo(rule: BetaRule) -> None:
     for step in range(3):
         pair = readings.reading(9, seed=step)
         features, margin = readings.given(pair, rule)
         chosen, rejected = pair.chosen_logps / pair.chosen_tokens, pair.rejected_logps / pair.rejected_tokens
         simpo = -torch.nn.functional.logsigmoid(2.0 * (chosen - rejected - 0.5))
         assert torch.equal(preference_loss(margin, rule(features, margin)), simpo)
+
+
+def test_gamma_po_whose_shares_are_held_equal_is_simpo() -> None:
+    rule = AllocatedTarget(2.0, 0.5, temperature=1e12).double()
+    target = readings.shaped(rule, readings.reading(9)).target
+    torch.testing.assert_close(target, torch.full_like(target, 0.5), rtol=1e-11, atol=0.0)
 
 
 def test_amapo_of_one_pair_and_gamma_po_without_a_target_are_simpo_without_one() -> None:

@@ -57,7 +57,7 @@ def test_alpha_dpo_is_the_formula_of_its_code(start: str) -> None:
         mean = 0.9 * mean + 0.1 * around
         spread = 0.9 * spread + 0.1 * math.sqrt(sum((d - around) ** 2 for d in apart) / (PAIRS - 1))
         scale = 1.0 if start == "zero" else 1 - 0.9 ** (step + 1)
-        wanted = [ratio + alpha * (d - mean / scale) / max(spread / scale, 1e-6) for d in apart]
+        wanted = [ratio + alpha * (d - mean / scale) / max(spread / scale, 1e-3) for d in apart]
         assert targets == pytest.approx(wanted, rel=1e-10)
         terms = [nll(beta * (h - c)) for h, c in zip(policy, wanted, strict=True)]
         assert loss == pytest.approx(sum(terms) / PAIRS, rel=1e-10)
@@ -66,21 +66,21 @@ def test_alpha_dpo_is_the_formula_of_its_code(start: str) -> None:
 def test_alpha_dpo_of_the_paper_has_its_margin_outside_of_beta() -> None:
     beta, gamma, alpha = 2.5, 1.0, 0.75
     mean = spread = 0.0
-    for pair, _, loss in course(AlphaTarget(beta, gamma, alpha, parameters="paper")):
+    for pair, _, loss in course(AlphaTarget(beta, gamma, alpha, units="paper")):
         policy, apart = means(pair)
         around = sum(apart) / PAIRS
         mean = 0.9 * mean + 0.1 * around
         spread = 0.9 * spread + 0.1 * math.sqrt(sum((d - around) ** 2 for d in apart) / (PAIRS - 1))
         terms = [
-            nll(beta * h - (gamma + alpha * (d - mean) / max(spread, 1e-6))) for h, d in zip(policy, apart, strict=True)
+            nll(beta * h - (gamma + alpha * (d - mean) / max(spread, 1e-3))) for h, d in zip(policy, apart, strict=True)
         ]
         assert loss == pytest.approx(sum(terms) / PAIRS, rel=1e-10)
 
 
-def test_the_two_parameterisations_of_alpha_dpo_differ_by_a_factor_beta() -> None:
+def test_the_two_units_of_alpha_dpo_differ_by_a_factor_beta() -> None:
     code = course(AlphaTarget(10.0, 0.4, 0.2))
-    paper = course(AlphaTarget(10.0, 4.0, 2.0, parameters="paper"))
-    defaults = course(AlphaTarget(10.0, parameters="paper")), course(AlphaTarget(10.0))
+    paper = course(AlphaTarget(10.0, 4.0, 2.0, units="paper"))
+    defaults = course(AlphaTarget(10.0, units="paper")), course(AlphaTarget(10.0))
     for one, other in ((code, paper), defaults):
         for (_, first, _), (_, second, _) in zip(one, other, strict=True):
             assert first == pytest.approx(second, rel=1e-12)

@@ -18,9 +18,9 @@ class AlphaTarget(BatchRule):
 
     Args:
         beta: β > 0, per nat a token.
-        gamma: γ ≥ 0; with `parameters: code` what is given is γ/β. Default: γ/β = 0.6.
+        gamma: γ ≥ 0; with `units: code` what is given is γ/β. Default: γ/β = 0.6.
         alpha: α ≥ 0; 0 is SimPO. Default: α of the code = 0.2.
-        parameters: `code` gives the target γ and α in nats per token, as the released code has them, `paper` in units
+        units: `code` gives the target γ and α in nats per token, as the released code has them, `paper` in units
             of β·h: γ of the paper is β times γ of the code, and α likewise.
         momentum: of the moving mean and deviation, in [0, 1).
         start: how they begin, `zero` or `corrected`.
@@ -43,11 +43,11 @@ class AlphaTarget(BatchRule):
         formula=(
             "h_i = mean log π(y_w) − mean log π(y_l), d_i = h_i less the same of the reference\n"
             "m ← 0.9 m + 0.1 · mean d, s ← 0.9 s + 0.1 · std d, z_i = (d_i − m)/s\n"
-            "target_i = γ + α·z_i (parameters: code) or (γ + α·z_i)/β (paper)"
+            "target_i = γ + α·z_i (units: code) or (γ + α·z_i)/β (paper)"
         ),
         cost="one gather of a number a pair",
         source="Wu et al. 2025, https://arxiv.org/abs/2410.10148",
-        deviates="s is at least 1e-6; evaluation moves nothing",
+        deviates="s is at least 1e-3, for a policy that is its reference; evaluation moves nothing",
         checked="code",
     )
 
@@ -56,15 +56,15 @@ class AlphaTarget(BatchRule):
         beta: float = 2.5,
         gamma: float | None = None,
         alpha: float | None = None,
-        parameters: Literal["code", "paper"] = "code",
+        units: Literal["code", "paper"] = "code",
         momentum: float = 0.9,
         start: Start = "zero",
     ) -> None:
         super().__init__()
         self.beta = number("beta", beta, "a positive number", 0, inside=False)
-        one_of("parameters", parameters, ("code", "paper"))
-        self.parameters: Literal["code", "paper"] = parameters
-        unit = 1.0 if parameters == "code" else self.beta
+        one_of("units", units, ("code", "paper"))
+        self.units: Literal["code", "paper"] = units
+        unit = 1.0 if units == "code" else self.beta
         self.gamma = number("gamma", 0.6 * unit if gamma is None else gamma, "a number that is at least 0", 0)
         self.alpha = number("alpha", 0.2 * unit if alpha is None else alpha, "a number that is at least 0", 0)
         self.momentum = number("momentum", momentum, "in [0, 1)", 0, 1)

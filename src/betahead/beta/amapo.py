@@ -45,8 +45,8 @@ class BelowMeanTarget(BatchRule):
         cost="one gather of a number a pair",
         source="Deng et al. 2026, https://arxiv.org/abs/2511.09385",
         deviates=(
-            "s is at least 1e-6; a batch of one pair has no target; the exponent ends at 20, where the gradient is that "
-            "of any larger one; no SFT term here"
+            "s is at least 1e-3; a batch of one pair has no target; the exponent ends at 20, where the gradient is "
+            "that of any larger one; no SFT term here"
         ),
         checked="code",
     )

@@ -52,7 +52,7 @@ class BatchAdaptiveBeta(BatchRule):
         cost="one gather of a number a pair",
         source=_WU,
         deviates=(
-            "s is at least 1e-6 (its code gives NaN where policy and reference are the same); one draw for all ranks, "
+            "s is at least 1e-3 (its code gives NaN where policy and reference are the same); one draw for all ranks, "
             "and the mean over all pairs kept; evaluation keeps every pair and moves nothing"
         ),
         checked="code",

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 Start = Literal["zero", "corrected"]
 
-SMALLEST_DEVIATION = 1e-6
-"""Where policy and reference are the same all margins are 0, and a deviation of 0 would make z-scores 0/0."""
+SMALLEST_DEVIATION = 1e-3
+"""In nats. Where policy and reference are the same, margins are 0 or errors of rounding, and a z-score would be 0/0 or
+make a target of noise."""
 
 
 class MovingMoments(nn.Module):
@@ -47,7 +48,7 @@ class MovingMoments(nn.Module):
             values: those of all ranks, at least one.
 
         Returns:
-            (mean, deviation), the deviation at least 1e-6, of the values' dtype.
+            (mean, deviation), the deviation at least 1e-3, of the values' dtype.
 
         Gradient:
             None.

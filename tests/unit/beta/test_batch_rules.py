@@ -93,6 +93,7 @@ def test_the_first_step_of_a_policy_that_is_its_reference_is_finite(kind: str, p
         assert readings.slots(made).isfinite().all()
         loss = preference_loss(margin, made).mean()
         (gradient,) = torch.autograd.grad(loss, margin)
+        loss = loss.detach()
         assert loss.isfinite() and gradient.isfinite().all() and float(gradient.sum()) < 0
         if rule.margin_of == "reference" and kind not in ("adaptive_scaling", "gamma_po"):
             assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
@@ -137,9 +138,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "alpha_dpo-beta": ({"beta": 0.0}, "`beta.beta` must be a positive number, but is 0.0 instead."),
     "alpha_dpo-gamma": ({"gamma": -1.0}, "`beta.gamma` must be a number that is at least 0, but is -1.0 instead."),
     "alpha_dpo-alpha": ({"alpha": math.nan}, "`beta.alpha` must be a number that is at least 0, but is nan instead."),
-    "alpha_dpo-parameters": (
-        {"parameters": "mine"},
-        "`beta.parameters` must be one of code, paper, but is 'mine' instead.",
+    "alpha_dpo-units": (
+        {"units": "mine"},
+        "`beta.units` must be one of code, paper, but is 'mine' instead.",
     ),
     "adaptive_scaling-rho": (
         {"rho": 0.7},
