@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import readings
 import tiny
 import torch
 from waits import Waits
 
-from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
+from betahead.beta.table import METHODS
 from betahead.losses.links import LINKS
 from betahead.losses.preference import preference_loss
 from betahead.train.metrics import PairMetrics
 from betahead.train.trainer import DPOTrainer
-from betahead.types import PromptFeatures
+from betahead.types import PairReading, PromptFeatures
 
 # Where a road itself waits. The plain one selects tokens by masks, forward and backward, and cuts prompts by length.
 ROADS: dict[str, set[str]] = {"separate": {"forward/separate.py", "forward/prompt.py", "backward"}, "shared": set()}
@@ -27,16 +28,20 @@ RULES: dict[str, dict[str, Any]] = {
     for net, form in zip((*tiny.NETS, "mlp"), tiny.FORMS, strict=True)
     for learning in tiny.LEARNING
 }
+OTHERS = {rule.kind: rule for rule in METHODS if rule is not LearnedBeta}
 
 
 def rule_named(name: str) -> BetaRule:
     if name == "given":
         return GivenBeta(0.3, push="even")
-    return LearnedBeta(**RULES[name]) if name in RULES else FixedBeta(0.3)
+    if name in RULES:
+        return LearnedBeta(**RULES[name])
+    return readings.lively(name) if name in readings.RULES else OTHERS[name]()
 
 
 def all_features(count: int) -> PromptFeatures:
-    return replace(tiny.features(count), columns={"given_beta": torch.linspace(0.1, 2.0, count)})
+    read, _ = readings.given(readings.reading(count, dtype=torch.float32), OTHERS["fixed"]())
+    return replace(tiny.features(count), columns=read.columns, pair=read.pair)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def one_step(rule: BetaRule, link: str, features: PromptFeatures, margin: torch.
 
 def test_every_rule_and_link_computes_without_waiting() -> None:
     features, margin = all_features(5), torch.linspace(-3, 4, 5)
-    for name in ("fixed", "given", *RULES):
+    for name in (*OTHERS, *RULES):
         for link in LINKS if name == "fixed" else ("sigmoid",):
             rule = rule_named(name)
             rule.build(tiny.HIDDEN, seed=0)
@@ -105,15 +110,21 @@ def test_every_rule_and_link_computes_without_waiting() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["fixed", "given", *RULES])
+@pytest.mark.parametrize("name", [*OTHERS, *RULES])
 def test_on_a_cuda_device_no_rule_waits(name: str) -> None:
     rule = rule_named(name)
     rule.build(tiny.HIDDEN, seed=0)
     rule.cuda()
-    there = {
-        key: value.cuda() if isinstance(value, torch.Tensor) else value for key, value in vars(all_features(5)).items()
-    }
-    features, margin = PromptFeatures(**there), torch.linspace(-3, 4, 5).cuda()
+
+    def there(of: Any) -> Any:
+        """The same on the device, inside of mappings and bundles too."""
+        if isinstance(of, torch.Tensor):
+            return of.cuda()
+        if isinstance(of, PairReading):
+            return PairReading(**there(vars(of)))
+        return {key: there(value) for key, value in of.items()} if isinstance(of, dict) else of
+
+    features, margin = PromptFeatures(**there(vars(all_features(5)))), torch.linspace(-3, 4, 5).cuda()
     metrics = PairMetrics(rule.bounds)
     one_step(rule, "sigmoid", features, margin, metrics)  # libraries load
     torch.cuda.set_sync_debug_mode("error")

@@ -3,15 +3,22 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from betahead.beta.adaptive_scaling import AdaptiveScaling
+from betahead.beta.alpha_dpo import AlphaTarget
+from betahead.beta.amapo import BelowMeanTarget
+from betahead.beta.beta_dpo import BatchAdaptiveBeta
 from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
 from betahead.beta.controls import PermutedBeta
 from betahead.beta.epsilon_dpo import EpsilonDPO
+from betahead.beta.dama import BoundedRatioBeta
 from betahead.beta.fixed import FixedBeta
+from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.madpo import MADPO
 from betahead.beta.mallows import MallowsPO
 from betahead.beta.odpo import ODPO
+from betahead.beta.quantile_controller import QuantileController
 from betahead.beta.rule import BetaRule
 from betahead.beta.wpo import WPO
 
@@ -24,6 +31,13 @@ METHODS: tuple[type[BetaRule], ...] = (
     WPO,
     MallowsPO,
     EpsilonDPO,
+    BatchAdaptiveBeta,
+    AlphaTarget,
+    AdaptiveScaling,
+    AllocatedTarget,
+    BelowMeanTarget,
+    BoundedRatioBeta,
+    QuantileController,
 )
 """Rules that a config can name; their constructor's arguments are the keys of its section `beta`."""
 

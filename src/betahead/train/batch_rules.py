@@ -5,6 +5,7 @@ from typing import cast
 from accelerate import Accelerator
 from torch import Tensor
 
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.controls import ControlledBeta
 from betahead.beta.rule import BetaRule
 from betahead.errors import ConfigError
@@ -26,6 +27,9 @@ def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> Non
             f"`max_batch_tokens` must be None with a rule that reads the batch, but is {args.max_batch_tokens} "
             f"instead; it would cut the batch that `beta.kind: {statistics[0].kind}` takes its statistics of."
         )
-    if accelerator.num_processes > 1:
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+    if ranks > 1:
         for one in statistics:
             one.gathered = lambda of: cast("Tensor", accelerator.gather(of))
+            if isinstance(one, BatchRule):
+                one.own = lambda of: of.chunk(ranks)[rank]

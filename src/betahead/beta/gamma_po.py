@@ -1,0 +1,130 @@
+"""γ-PO: one budget of target margin, shared out over the latest pairs so that clear pairs get more of it."""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from betahead.beta.batch_rule import BatchRule, shaping, whole_number
+from betahead.beta.card import MethodCard
+from betahead.beta.draws import SEEDS, uniform
+from betahead.beta.head_settings import number, one_of
+from betahead.beta.rule import MarginOf
+from betahead.types import PromptFeatures, Shaping
+
+_QUEUE, _POOL, _SEEDED, _STEPS = 2048, 256, 8, 20
+
+
+def allocation(
+    gaps: Float[Tensor, " pool"], counted: Bool[Tensor, " pool"], *, gamma: float, temperature: float
+) -> Float[Tensor, " pool"]:
+    """The target margin of each pair, γ_i = γ₀·n·p_i with mean γ₀, after 20 exponentiated-gradient steps on p.
+
+    p descends mean(−log σ(g_i − γ₀·n·p_i)) + τ·KL(p ‖ uniform) from the uniform p; the larger a gap, the larger γ_i.
+
+    Args:
+        gaps: g_i = β·h_i.
+        counted: the entries that are pairs; n is their number, and the others change nothing.
+        gamma: γ₀ ≥ 0.
+        temperature: τ > 0.
+
+    Source:
+        Sun et al. 2025, equation 10, https://arxiv.org/abs/2506.03690.
+    """
+    rate = min(0.5 / temperature, 1.0)
+    share = counted.to(gaps.dtype) / counted.sum()
+    log_ratio = torch.zeros_like(gaps)  # log(n·p)
+    for _ in range(_STEPS):
+        slope = gamma * torch.sigmoid(gamma * log_ratio.exp() - gaps) + temperature * log_ratio
+        log_ratio = log_ratio - rate * slope
+        log_ratio = log_ratio - (share * log_ratio.exp()).sum().log()
+    return gamma * log_ratio.exp()
+
+
+class AllocatedTarget(BatchRule):
+    """Target γ_i/β (or (γ_i − γ₀)/β) with γ_i from `allocation` over the batch and a sample of the latest pairs.
+
+    Args:
+        beta: β > 0; per nat a token for the margin of the policy alone.
+        gamma: γ₀/β ≥ 0; 0 leaves no target.
+        temperature: τ > 0 of the KL that holds the shares together; the larger, the more equal.
+        margin: `policy` takes SimPO's margin, of which γ_i is the target, `reference` DPO's, whose target has mean 0.
+        seed: of the samples, in [0, 2³²).
+
+    Raises:
+        ConfigError: for a value out of range.
+
+    Gradient:
+        Into the margin alone; the target is a constant.
+
+    Source:
+        Sun et al. 2025, https://arxiv.org/abs/2506.03690.
+    """
+
+    kind: ClassVar[str] = "gamma_po"
+    links: frozenset[str] | None = frozenset({"sigmoid", "robust", "hinge"})
+    card: ClassVar[MethodCard] = MethodCard(
+        title="γ-PO",
+        formula=(
+            "g_i = β·h_i over the batch and latest pairs, 256 together\n"
+            "p = argmin of mean(−log σ(g_i − γ₀·n·p_i)) + τ·KL(p ‖ uniform), 20 exponentiated-gradient steps\n"
+            "target_i = γ₀·n·p_i/β (margin: policy) or γ₀·(n·p_i − 1)/β (reference)"
+        ),
+        cost="one gather of a number a pair, a queue of 2,048 numbers, 20 steps on 256 numbers",
+        source="Sun et al. 2025, https://arxiv.org/abs/2506.03690",
+        deviates="one queue for all ranks instead of one each; evaluation reads the queue and adds nothing to it",
+        checked="code",
+    )
+    queue: Tensor
+    added: Tensor
+
+    def __init__(
+        self,
+        beta: float = 10.0,
+        gamma: float = 0.4,
+        temperature: float = 10.0,
+        margin: Literal["policy", "reference"] = "policy",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.beta = number("beta", beta, "a positive number", 0, inside=False)
+        self.gamma = number("gamma", gamma, "a number that is at least 0", 0)
+        self.temperature = number("temperature", temperature, "a positive number", 0, inside=False)
+        one_of("margin", margin, ("policy", "reference"))
+        self.margin: Literal["policy", "reference"] = margin
+        self.margin_of: MarginOf = margin
+        self.seed = whole_number("seed", seed, "a whole number in [0, 2³²)", 0, SEEDS - 1)
+        queue = torch.zeros(_QUEUE)
+        queue[:_SEEDED] = torch.randn(_SEEDED, generator=torch.Generator().manual_seed(self.seed))
+        self.register_buffer("queue", queue)
+        self.register_buffer("added", torch.full((), _SEEDED, dtype=torch.long))
+
+    def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
+        """β for every pair, and its target."""
+        gaps = self.beta * self.everyone(margin)
+        pool, counted = self._pool(gaps)
+        gamma = self.gamma * self.beta
+        with torch.no_grad():
+            given = allocation(pool, counted, gamma=gamma, temperature=self.temperature)[: len(gaps)]
+            if self.training:
+                self._add(gaps)
+        target = (given if self.margin == "policy" else given - gamma) / self.beta
+        return shaping(margin, beta=self.beta, target=self.mine(target))
+
+    def _pool(self, gaps: Float[Tensor, " everyone"]) -> tuple[Float[Tensor, " pool"], Bool[Tensor, " pool"]]:
+        """The batch, then a sample of the queue; which entries are pairs."""
+        others = max(0, _POOL - len(gaps))
+        # Slots that nothing was written to get numbers below 0, and so are taken last and not counted.
+        written = torch.arange(_QUEUE, device=gaps.device) < self.added
+        keys = torch.where(written, uniform(_QUEUE, seed=self.seed, counter=self.added), -1.0)
+        best = keys.topk(others)
+        pool = torch.cat([gaps, self.queue[best.indices].to(gaps.dtype)])
+        return pool, torch.cat([torch.ones_like(gaps, dtype=torch.bool), best.values > 0])
+
+    def _add(self, gaps: Float[Tensor, " everyone"]) -> None:
+        """Write the gaps over the oldest of the queue."""
+        latest = gaps[-_QUEUE:]
+        slots = (self.added + torch.arange(len(latest), device=gaps.device)) % _QUEUE
+        self.queue.index_copy_(0, slots, latest.to(self.queue))
+        self.added.add_(len(latest))

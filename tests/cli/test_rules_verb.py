@@ -1,0 +1,74 @@
+"""`betahead train` with the rules that read the batch or the margin."""
+
+import json
+
+import pytest
+import readings
+import tiny_run
+import yaml
+
+from betahead.beta.files import load_rule
+
+
+@pytest.mark.parametrize("kind", readings.RULES)
+def test_a_rule_trains_by_its_name_and_lies_in_the_folder_of_the_run(kind, world, betahead):
+    config = yaml.safe_load((world / "one.yaml").read_text())
+    config["beta"] = {"kind": kind}
+    (world / "one.yaml").write_text(yaml.safe_dump(config))
+    code, _, err = betahead("train", "one.yaml")
+    assert code == 0, err
+    run = world / "runs" / "one"
+    assert json.loads((run / "beta_head.json").read_text())["kind"] == kind
+    rule = load_rule(run)
+    assert rule.settings == readings.RULES[kind]().settings
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert set(rule.log_metrics()) <= set(next(line for line in lines if "loss" in line))
+
+
+@pytest.mark.parametrize(
+    ("beta", "line"),
+    [
+        ("{kind: beta_dpo, drop: 0.3}", "β-DPO (initial_beta 0.1, response 0.6, gap_scale raw, drop 0.3"),
+        ("{kind: alpha_dpo}", "α-DPO (beta 2.5, gamma 0.6, alpha 0.2, units code"),
+        ("{kind: adaptive_scaling, rho: 0.05}", "Adaptive preference scaling (initial_beta 0.1, rho 0.05"),
+    ],
+)
+def test_a_dry_run_says_which_rule_with_which_settings(beta, line, world, betahead):
+    code, out, err = betahead("train", "one.yaml", "--dry-run", f"beta={beta}")
+    assert code == 0, err
+    assert line in " ".join(out.replace("│", "").split())
+    assert not (world / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["beta={kind: beta_dpo, drop: 1.0}"], "`beta.drop` must be in [0, 1), but is 1.0 instead."),
+        (
+            ["beta={kind: beta_dpo}", "train.max_batch_tokens=64"],
+            "`train.max_batch_tokens` must be None with a rule that reads the batch, but is 64 instead;",
+        ),
+        (
+            ["beta={kind: alpha_dpo}", "loss.kind=ipo"],
+            "`loss.kind` must be hinge or robust or sigmoid with this beta rule",
+        ),
+        (["beta={kind: dama, data: reward_margin}"], "must have a column `reward_margin` for `beta.kind: dama`"),
+    ],
+)
+def test_what_a_rule_cannot_do_is_one_sentence(words, sentence, world, betahead):
+    for more in ([], ["--dry-run"]):
+        code, out, err = betahead("train", "one.yaml", *words, *more)
+        assert code == 2
+        assert err.startswith("error: ") and err.count("\n") == 1
+        assert sentence in err
+        assert "Traceback" not in out + err
+    assert not (world / "runs").exists()
+
+
+def test_a_column_of_the_file_reaches_the_rule(world, betahead):
+    rows = [row | {"reward_margin": 0.1 * i - 2.0} for i, row in enumerate(tiny_run.pair_rows())]
+    tiny_run.write_rows(world / "pairs.jsonl", rows)
+    code, _, err = betahead("train", "one.yaml", "beta={kind: dama, data: reward_margin, data_level: 1.0, drop: 0.0}")
+    assert code == 0, err
+    lines = [json.loads(line) for line in (world / "runs" / "one" / "metrics.jsonl").read_text().splitlines()]
+    assert next(line for line in lines if "loss" in line)["beta/std"] > 1e-3
