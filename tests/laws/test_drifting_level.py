@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.train.trainer import DPOTrainer
 
 STEPS = 4
@@ -37,7 +37,7 @@ def trainer(folder: Path, *, batch: int = 8, model: Any = None, **settings: Any)
         train_dataset=tiny.pairs(32),
         eval_dataset=tiny.pairs(4, seed=1),
         processing_class=tiny.tokenizer(),
-        beta=EpsilonDPO(0.0625, 0.1),
+        beta=PerturbedBeta(0.0625, 0.1),
         **parts,
     )
     made.rule.double()

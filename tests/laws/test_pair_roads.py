@@ -13,10 +13,10 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from waits import Waits
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
-from betahead.beta.mallows import MallowsPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
+from betahead.beta.mallows import DispersionBeta
 from betahead.beta.rule import BetaRule, Need
-from betahead.beta.wpo import WPO
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
 from betahead.forward.model import PreferenceModel
@@ -85,7 +85,7 @@ def test_a_trained_copy_of_the_lm_head_is_not_that_of_the_reference() -> None:
 
 def test_padding_and_the_other_pairs_of_a_batch_change_nothing() -> None:
     model, reference = tiny.qwen2().eval(), FrozenReference(tiny.qwen2(1), wants_states=True, wants_entropy=True)
-    rule = EpsilonDPO(0.1, 0.05)
+    rule = PerturbedBeta(0.1, 0.05)
     for collate in (PLAIN, PACKED):
         together = shaped(model, rule, reference, collate(RECORDS))
         for number, record in enumerate(RECORDS):
@@ -106,9 +106,9 @@ def shaped(policy: Any, rule: BetaRule, reference: FrozenReference, batch: dict[
 
 
 RULES: dict[str, Any] = {
-    "wpo": lambda: WPO(0.1, cap=None),
-    "mallows": lambda: MallowsPO(0.1, scale=0.4),
-    "epsilon_dpo": lambda: EpsilonDPO(0.1, 0.05),
+    "wpo": lambda: OnPolicyWeight(0.1, cap=None),
+    "mallows": lambda: DispersionBeta(0.1, scale=0.4),
+    "epsilon_dpo": lambda: PerturbedBeta(0.1, 0.05),
 }
 
 
@@ -141,7 +141,7 @@ def test_no_rule_reads_the_device_or_passes_the_body_twice(kind: str) -> None:
 
 
 def test_a_policy_that_is_its_reference_is_neither_loosened_nor_tightened() -> None:
-    policy, rule = tiny.qwen2(), EpsilonDPO(0.1, 0.05)
+    policy, rule = tiny.qwen2(), PerturbedBeta(0.1, 0.05)
     reference = FrozenReference(tiny.qwen2(), **wants_of(rule))
     for collate in (PLAIN, PACKED):
         assert shaped(policy, rule, reference, collate(RECORDS))["beta"].tolist() == pytest.approx([0.1] * 5, rel=1e-7)
@@ -158,7 +158,7 @@ def trained(folder: Path, **settings: Any) -> DPOTrainer:
         tiny.arguments(folder, max_steps=4, **settings),
         train_dataset=tiny.pairs(12) if rows is None else rows,
         processing_class=tiny.tokenizer(),
-        beta=MallowsPO(0.3),
+        beta=DispersionBeta(0.3),
     )
     trainer.train()
     return trainer
@@ -180,7 +180,7 @@ def test_cached_columns_and_a_live_reference_give_the_same_entropy(tmp_path: Pat
     for found, wanted in zip(lines(live), lines(memory), strict=True):
         assert found == pytest.approx(wanted, rel=1e-4)
     # The mean over the training pairs is β.
-    betas = MallowsPO(0.3)
+    betas = DispersionBeta(0.3)
     entropy = torch.tensor(list(memory.train_dataset["ref_entropy"]), dtype=torch.float64)
     betas.calibrate_entropy(entropy)
     assert float((0.3 * -entropy.log() / betas.mean.double()).mean()) == pytest.approx(0.3, rel=1e-6)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
-from betahead.beta.madpo import MADPO
-from betahead.beta.mallows import MallowsPO
-from betahead.beta.odpo import ODPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
+from betahead.beta.madpo import RewardMarginWeight
+from betahead.beta.mallows import DispersionBeta
+from betahead.beta.odpo import OffsetTarget
 from betahead.beta.rule import BetaRule
-from betahead.beta.wpo import WPO
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.losses.preference import preference_loss
 from betahead.types import AnswerSums, PairLogps, PairReading, PromptFeatures, ReferenceScores
 
@@ -47,24 +47,24 @@ def reading(pairs: int, **fields: Any) -> PairReading:
     return PairReading(**scores, chosen_tokens=ones, rejected_tokens=ones, **fields)
 
 
-# ODPO
+# OffsetTarget
 
 
 @given(MARGINS, st.integers(0, 10**6), st.floats(0.01, 2), st.floats(0, 3))
 def test_odpo_shifts_the_scaled_margin_by_its_offset(h: list[float], seed: int, beta: float, alpha: float) -> None:
     strength = (0.01 + 3 * torch.rand(len(h), generator=torch.Generator().manual_seed(seed))).tolist()
     for scale, offset in (("log", math.log), ("linear", float)):
-        found = losses(ODPO(beta, alpha, scale), numbers(h), columns={"strength": numbers(strength)})  # pyright: ignore
+        found = losses(OffsetTarget(beta, alpha, scale), numbers(h), columns={"strength": numbers(strength)})  # pyright: ignore
         wanted = [dpo(beta * one - alpha * offset(s)) for one, s in zip(h, strength, strict=True)]
         assert found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
 
 
 def test_odpo_without_an_offset_is_dpo_even_for_a_strength_of_nothing() -> None:
-    found = losses(ODPO(0.3, 0.0), numbers([2.0, -1.0]), columns={"strength": numbers([0.0, 1.0])})
+    found = losses(OffsetTarget(0.3, 0.0), numbers([2.0, -1.0]), columns={"strength": numbers([0.0, 1.0])})
     assert found == pytest.approx([dpo(0.6), dpo(-0.3)], rel=1e-12)
 
 
-# MADPO
+# RewardMarginWeight
 
 
 @given(st.lists(st.floats(-40, 40), min_size=1, max_size=6), st.floats(1.01, 5), st.floats(0.05, 0.95))
@@ -74,21 +74,21 @@ def test_madpo_weighs_by_the_ratio_of_the_reward_models_likelihoods(r: list[floa
     for margin in r:
         c = c_min + (c_max - c_min) / (1 + (c_max - 1) / (1 - c_min) * math.exp(lam * (abs(margin) - tau)))
         weights.append(sigmoid(c * margin) / sigmoid(margin) if margin > -tau else 1.0)
-    rule = MADPO(0.1, c_max, c_min, steepness=lam, threshold=tau)
+    rule = RewardMarginWeight(0.1, c_max, c_min, steepness=lam, threshold=tau)
     found = losses(rule, numbers(h), columns={"reward_margin": numbers(r)})
     wanted = [w * dpo(0.1 * one) for w, one in zip(weights, h, strict=True)]
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
 def test_madpo_leaves_margins_of_its_threshold_and_of_nothing_alone() -> None:
-    rule = MADPO(0.1)
+    rule = RewardMarginWeight(0.1)
     assert rule.c_min == 0.5 and rule.threshold == pytest.approx(6.9068, abs=1e-4)
     margins = numbers([rule.threshold, 0.0, -1e4, 1e4])
     weights = rule(PromptFeatures(pairs=4, columns={"reward_margin": margins}), margins).weight.tolist()
     assert weights == pytest.approx([1.0, 1.0, 1.0, 1.0], abs=1e-12)
 
 
-# WPO
+# OnPolicyWeight
 
 
 def test_wpo_weighs_by_the_confidence_in_both_answers_without_gradient() -> None:
@@ -125,17 +125,17 @@ def test_wpo_weighs_by_the_confidence_in_both_answers_without_gradient() -> None
     for cap in (1.0, None, 0.5):
         weights = [min(math.exp(one), math.inf if cap is None else cap) for one in confidence]
         wanted = [w * dpo(0.2 * one) for w, one in zip(weights, h.tolist(), strict=True)]
-        assert losses(WPO(0.2, cap), h, pair=seen) == pytest.approx(wanted, rel=1e-9)
+        assert losses(OnPolicyWeight(0.2, cap), h, pair=seen) == pytest.approx(wanted, rel=1e-9)
     assert confidence[5] > 0.0 > min(confidence)
 
 
-# MallowsPO
+# DispersionBeta
 
 
 @given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=6), st.floats(0.01, 2))
 def test_mallows_scales_beta_by_the_dispersion_over_its_mean(entropy: list[float], beta: float) -> None:
     training = [0.1, 0.5, 0.3]
-    rule = MallowsPO(beta)
+    rule = DispersionBeta(beta)
     rule.double()
     rule.calibrate_entropy(numbers(training))
     mean = math.fsum(-math.log(one) for one in training) / 3
@@ -144,7 +144,7 @@ def test_mallows_scales_beta_by_the_dispersion_over_its_mean(entropy: list[float
     assert rule(features, margin).beta.tolist() == pytest.approx(
         [beta * -math.log(one) / mean for one in entropy], rel=1e-12
     )
-    given_scale = MallowsPO(beta, scale=0.29)
+    given_scale = DispersionBeta(beta, scale=0.29)
     given_scale.calibrate_entropy(numbers(training))
     assert given_scale(features, margin).beta.tolist() == pytest.approx(
         [0.29 * beta * -math.log(one) for one in entropy], rel=1e-12
@@ -152,14 +152,14 @@ def test_mallows_scales_beta_by_the_dispersion_over_its_mean(entropy: list[float
 
 
 def test_mallows_with_the_same_entropy_everywhere_is_dpo() -> None:
-    rule = MallowsPO(0.2)
+    rule = DispersionBeta(0.2)
     rule.calibrate_entropy(torch.full((5,), 0.37))
     found = losses(rule, torch.tensor([1.0, -2.0]), pair=reading(2, reference_entropy=torch.full((2,), 0.37)))
     assert found == pytest.approx([dpo(0.2), dpo(-0.4)], rel=1e-6)
 
 
 def test_mallows_gives_a_positive_finite_beta_to_an_even_and_to_a_deterministic_reference() -> None:
-    rule = MallowsPO(0.1, scale=1.0)
+    rule = DispersionBeta(0.1, scale=1.0)
     beta = rule(
         PromptFeatures(pairs=2, pair=reading(2, reference_entropy=numbers([0.0, 1.0]))), numbers([0.0, 0.0])
     ).beta
@@ -190,7 +190,7 @@ class LoopEpsilonDPO:
 @given(st.integers(0, 10**6), st.floats(0.005, 0.3))
 def test_epsilon_dpo_follows_a_loop_over_pairs_passes_and_steps(seed: int, epsilon: float) -> None:
     rng = torch.Generator().manual_seed(seed)
-    rule, naive = EpsilonDPO(1 / 16, epsilon).double(), LoopEpsilonDPO(1 / 16, epsilon)
+    rule, naive = PerturbedBeta(1 / 16, epsilon).double(), LoopEpsilonDPO(1 / 16, epsilon)
     for _ in range(4):
         ks: list[int] = []
         for size in (3, 2):  # two passes of an accumulation window, of which every pair weighs the same
@@ -211,7 +211,7 @@ def test_epsilon_dpo_goes_to_dpo_as_epsilon_goes_to_nothing() -> None:
     seen = reading(3, looser=numbers([1.0, -1.0, 1.0]), tighter=numbers([-1.0, 1.0, 1.0]))
     exact = [dpo(0.1 * one) for one in h.tolist()]
     off = [
-        max(abs(a - b) for a, b in zip(losses(EpsilonDPO(0.1, e), h, pair=seen), exact, strict=True))
+        max(abs(a - b) for a, b in zip(losses(PerturbedBeta(0.1, e), h, pair=seen), exact, strict=True))
         for e in (1e-1, 1e-2, 1e-3)
     ]
     assert off[1] == pytest.approx(off[0] / 10, rel=0.2) and off[2] == pytest.approx(off[1] / 10, rel=0.2)
@@ -221,6 +221,6 @@ def test_swapping_the_answers_of_a_pair_swaps_the_step_of_epsilon_dpo() -> None:
     seen = reading(3, looser=torch.tensor([1.0, -1.0, 1.0]), tighter=torch.tensor([-1.0, 1.0, 2.0]))
     assert seen.looser is not None and seen.tighter is not None
     swapped = replace(seen, looser=-seen.looser, tighter=-seen.tighter)
-    rule, h = EpsilonDPO(0.1, 0.5), torch.zeros(3)
+    rule, h = PerturbedBeta(0.1, 0.5), torch.zeros(3)
     assert rule(PromptFeatures(pairs=3, pair=seen), h).beta.tolist() == pytest.approx([0.1 / 1.5, 0.2, 0.1])
     assert rule(PromptFeatures(pairs=3, pair=swapped), h).beta.tolist() == pytest.approx([0.2, 0.1 / 1.5, 0.1])

@@ -8,7 +8,7 @@ import tiny
 import torch
 import trl
 
-from betahead.beta.wpo import WPO
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.train.trainer import DPOTrainer
 
 # TRL 1.16.0 sets and reads names that transformers 5.23 has deprecated.
@@ -51,7 +51,7 @@ def test_losses_and_gradients_are_trls(family: str, loss: str, road: str, tmp_pa
         tiny.arguments(tmp_path / "betahead", **settings(tmp_path / "betahead", loss), forward=road),
         train_dataset=pairs,
         processing_class=tiny.tokenizer(),
-        beta=WPO(0.4, cap=None),
+        beta=OnPolicyWeight(0.4, cap=None),
     )
     wanted = theirs.compute_loss(theirs.model, theirs.data_collator([theirs.train_dataset[i] for i in range(4)]))
     found = mine.compute_loss(mine.model, dict(mine.collate([mine.train_dataset[i] for i in range(4)])))

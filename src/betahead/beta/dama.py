@@ -10,11 +10,11 @@ from torch.nn.functional import logsigmoid
 
 from betahead.beta.batch_rule import BatchRule, shaping, whole_number
 from betahead.beta.card import MethodCard
+from betahead.beta.columns import column
 from betahead.beta.draws import SEEDS
 from betahead.beta.gaussian_filter import GaussianFilter
 from betahead.beta.head_settings import number, one_of
 from betahead.beta.moving import MovingMoments, Start
-from betahead.beta.rule import column
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 

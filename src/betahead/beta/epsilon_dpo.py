@@ -15,7 +15,7 @@ from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 
-class EpsilonDPO(BetaRule):
+class PerturbedBeta(BetaRule):
     """β_i = β̄ / (1 + ε·k_i), with k_i ∈ {−1, 0, 1} and β̄ moved by the mean of k over every step.
 
     The policy of a smaller β is estimated by moving the policy's logits away from the reference's, f + ε·(f − f_ref),

@@ -15,7 +15,7 @@ from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
 
-class MADPO(BetaRule):
+class RewardMarginWeight(BetaRule):
     """Pairs that a reward model finds hard weigh more, and easy ones less; the reward model is trained beforehand.
 
     With r the column `reward_margin` and c(r) = c_min + (c_max − c_min) / (1 + ((c_max − 1)/(1 − c_min))·e^{λ(r − τ)}),

@@ -14,7 +14,7 @@ from betahead.types import PromptFeatures, Shaping
 _LEAST, _MOST = 1e-4, 1.0 - 1e-4
 
 
-class MallowsPO(BetaRule):
+class DispersionBeta(BetaRule):
     """β_i = β · κ · (−log H_i), H_i the reference's mean next-token entropy on both answers, as a share of log |V|.
 
     −log H_i estimates the dispersion of preferences: it is large where the reference writes almost deterministically

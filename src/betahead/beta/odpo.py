@@ -16,7 +16,7 @@ from betahead.types import PromptFeatures, Shaping
 _SOURCE = "Amini et al. 2024, Direct Preference Optimization with an Offset, https://arxiv.org/abs/2402.10571"
 
 
-class ODPO(BetaRule):
+class OffsetTarget(BetaRule):
     """β·h must exceed an offset of the pair: target a·log(strength)/β, or a·strength/β.
 
     The column `strength` says how much better the chosen answer is: the difference of two scores, or a judge's

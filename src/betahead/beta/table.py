@@ -9,28 +9,28 @@ from betahead.beta.amapo import BelowMeanTarget
 from betahead.beta.beta_dpo import BatchAdaptiveBeta
 from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
 from betahead.beta.controls import PermutedBeta
-from betahead.beta.epsilon_dpo import EpsilonDPO
 from betahead.beta.dama import BoundedRatioBeta
+from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
-from betahead.beta.madpo import MADPO
-from betahead.beta.mallows import MallowsPO
-from betahead.beta.odpo import ODPO
+from betahead.beta.madpo import RewardMarginWeight
+from betahead.beta.mallows import DispersionBeta
+from betahead.beta.odpo import OffsetTarget
 from betahead.beta.quantile_controller import QuantileController
 from betahead.beta.rule import BetaRule
-from betahead.beta.wpo import WPO
+from betahead.beta.wpo import OnPolicyWeight
 
 METHODS: tuple[type[BetaRule], ...] = (
     FixedBeta,
     LearnedBeta,
     GivenBeta,
-    ODPO,
-    MADPO,
-    WPO,
-    MallowsPO,
-    EpsilonDPO,
+    OffsetTarget,
+    RewardMarginWeight,
+    OnPolicyWeight,
+    DispersionBeta,
+    PerturbedBeta,
     BatchAdaptiveBeta,
     AlphaTarget,
     AdaptiveScaling,

@@ -12,7 +12,7 @@ from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
 
-class WPO(BetaRule):
+class OnPolicyWeight(BetaRule):
     """The loss of a pair times how sure the policy is of both answers, so that data from elsewhere count less.
 
     weight = min(cap, exp(Σ over both answers of mean_t [log π(y_t) − log Σ_v π(v)²])), without gradient. Σ_v π(v)² is

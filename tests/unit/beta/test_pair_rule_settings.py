@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
-from betahead.beta.madpo import MADPO
-from betahead.beta.mallows import MallowsPO
-from betahead.beta.odpo import ODPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
+from betahead.beta.madpo import RewardMarginWeight
+from betahead.beta.mallows import DispersionBeta
+from betahead.beta.odpo import OffsetTarget
 from betahead.beta.rule import BetaRule, Need
-from betahead.beta.wpo import WPO
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.errors import ConfigError, DataError
 from betahead.types import PromptFeatures, Shaping
 
-RULES: tuple[type[BetaRule], ...] = (ODPO, MADPO, WPO, MallowsPO, EpsilonDPO)
+RULES: tuple[type[BetaRule], ...] = (OffsetTarget, RewardMarginWeight, OnPolicyWeight, DispersionBeta, PerturbedBeta)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -30,19 +30,19 @@ def test_the_settings_of_a_rule_make_the_same_rule(rule: type[BetaRule]) -> None
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: ODPO(beta=0), "`beta.beta` must be a positive number, but is 0 instead."),
-        (lambda: ODPO(alpha=-1), "`beta.alpha` must be a number of at least 0, but is -1 instead."),
-        (lambda: ODPO(scale="square"), "`beta.scale` must be one of log, linear, but is 'square' instead."),  # pyright: ignore
-        (lambda: MADPO(c_max=1.0), "`beta.c_max` must be a number above 1, but is 1.0 instead."),
-        (lambda: MADPO(c_min=1.0), "`beta.c_min` must be in (0, 1), but is 1.0 instead."),
-        (lambda: MADPO(steepness=0), "`beta.steepness` must be a positive number, but is 0 instead."),
-        (lambda: MADPO(threshold=0), "`beta.threshold` must be a positive number, but is 0 instead."),
-        (lambda: WPO(cap=0), "`beta.cap` must be a positive number or None, but is 0 instead."),
-        (lambda: MallowsPO(scale=-0.1), "`beta.scale` must be a positive number or None, but is -0.1 instead."),
-        (lambda: EpsilonDPO(perturbation=1.0), "`beta.perturbation` must be in (0, 1), but is 1.0 instead."),
-        (lambda: EpsilonDPO(initial_beta=0), "`beta.initial_beta` must be a positive number, but is 0 instead."),
+        (lambda: OffsetTarget(beta=0), "`beta.beta` must be a positive number, but is 0 instead."),
+        (lambda: OffsetTarget(alpha=-1), "`beta.alpha` must be a number of at least 0, but is -1 instead."),
+        (lambda: OffsetTarget(scale="square"), "`beta.scale` must be one of log, linear, but is 'square' instead."),  # pyright: ignore
+        (lambda: RewardMarginWeight(c_max=1.0), "`beta.c_max` must be a number above 1, but is 1.0 instead."),
+        (lambda: RewardMarginWeight(c_min=1.0), "`beta.c_min` must be in (0, 1), but is 1.0 instead."),
+        (lambda: RewardMarginWeight(steepness=0), "`beta.steepness` must be a positive number, but is 0 instead."),
+        (lambda: RewardMarginWeight(threshold=0), "`beta.threshold` must be a positive number, but is 0 instead."),
+        (lambda: OnPolicyWeight(cap=0), "`beta.cap` must be a positive number or None, but is 0 instead."),
+        (lambda: DispersionBeta(scale=-0.1), "`beta.scale` must be a positive number or None, but is -0.1 instead."),
+        (lambda: PerturbedBeta(perturbation=1.0), "`beta.perturbation` must be in (0, 1), but is 1.0 instead."),
+        (lambda: PerturbedBeta(initial_beta=0), "`beta.initial_beta` must be a positive number, but is 0 instead."),
         (
-            lambda: EpsilonDPO(bounds=(0.1, 0.2)),
+            lambda: PerturbedBeta(bounds=(0.1, 0.2)),
             "`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are [0.1, 0.2] around 0.01 "
             "instead.",
         ),
@@ -54,7 +54,7 @@ def test_a_setting_out_of_range_is_refused(make: Any, sentence: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("rule", [ODPO, MADPO])
+@pytest.mark.parametrize("rule", [OffsetTarget, RewardMarginWeight])
 def test_a_rule_without_its_column_says_which_one_it_lacks(rule: type[BetaRule]) -> None:
     (name,) = rule.columns
     wanted = (
@@ -71,11 +71,11 @@ def test_madpo_is_made_for_the_logistic_loss() -> None:
         "another loss."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        MADPO().check_link("ipo")
+        RewardMarginWeight().check_link("ipo")
 
 
 def test_epsilon_dpo_refuses_a_reference_that_spoke_beforehand() -> None:
-    rule = EpsilonDPO()
+    rule = PerturbedBeta()
     assert Need.PERTURBED in rule.needs
     wanted = (
         "`precompute_ref_log_probs` must be False with `beta.kind: epsilon_dpo`, which compares the logits of policy "
@@ -90,12 +90,12 @@ def test_epsilon_dpo_refuses_a_reference_that_spoke_beforehand() -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
         rule.check_reference(precomputed=False, cache="scores")
     rule.check_reference(precomputed=False)
-    for other in (ODPO(), WPO(), MallowsPO()):
+    for other in (OffsetTarget(), OnPolicyWeight(), DispersionBeta()):
         other.check_reference(precomputed=True, cache="scores")
 
 
 def test_another_beta_leaves_the_offset_of_odpo_as_it_was() -> None:
-    rule, one = ODPO(0.1, scale="linear"), torch.ones(1)
+    rule, one = OffsetTarget(0.1, scale="linear"), torch.ones(1)
     shaping = rule(PromptFeatures(pairs=1, columns={"strength": 0.5 * one}), one)
     changed: Shaping = rule.reshaped(shaping, 0.4 * one)
     assert float(shaping.beta * shaping.target) == pytest.approx(0.5)
@@ -103,7 +103,7 @@ def test_another_beta_leaves_the_offset_of_odpo_as_it_was() -> None:
 
 
 def test_the_level_of_epsilon_dpo_is_state_moves_in_training_only_and_is_held_by_bounds() -> None:
-    rule, features = EpsilonDPO(0.1, 0.5, bounds=(0.08, 0.12)), PromptFeatures(pairs=2, pair=_loosening(2))
+    rule, features = PerturbedBeta(0.1, 0.5, bounds=(0.08, 0.12)), PromptFeatures(pairs=2, pair=_loosening(2))
     assert rule.bounds == pytest.approx((0.08 / 1.5, 0.24))
     rule.eval()
     rule(features, torch.zeros(2))
@@ -116,7 +116,7 @@ def test_the_level_of_epsilon_dpo_is_state_moves_in_training_only_and_is_held_by
     rule.step_taken(lambda t: t)
     assert float(rule.state_dict()["base"]) == pytest.approx(0.08)
     assert float(rule.log_metrics()["beta/base"]) == pytest.approx(0.08)
-    assert rule.drifts_from is None and EpsilonDPO(0.1).drifts_from == 0.1
+    assert rule.drifts_from is None and PerturbedBeta(0.1).drifts_from == 0.1
 
 
 def _loosening(pairs: int) -> Any:

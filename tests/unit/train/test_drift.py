@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.train.drift import WarnOfDrift
 from betahead.train.trainer import DPOTrainer
 
@@ -40,7 +40,7 @@ def test_a_trainer_watches_a_level_without_bounds(bounds: Any, tmp_path: Path) -
         args=tiny.arguments(tmp_path, precompute_ref_log_probs=False),
         train_dataset=tiny.pairs(4),
         processing_class=tiny.tokenizer(),
-        beta=EpsilonDPO(0.1, bounds=bounds),
+        beta=PerturbedBeta(0.1, bounds=bounds),
     )
     watching = any(isinstance(one, WarnOfDrift) for one in trainer.callback_handler.callbacks)
     assert watching == (bounds is None)

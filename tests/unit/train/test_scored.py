@@ -6,13 +6,13 @@ import pytest
 import tiny
 from datasets import Dataset
 
-from betahead.beta.epsilon_dpo import EpsilonDPO
+from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
-from betahead.beta.madpo import MADPO
-from betahead.beta.mallows import MallowsPO
-from betahead.beta.odpo import ODPO
+from betahead.beta.madpo import RewardMarginWeight
+from betahead.beta.mallows import DispersionBeta
+from betahead.beta.odpo import OffsetTarget
 from betahead.errors import ConfigError, DataError
 from betahead.train.scored import is_scored
 from betahead.train.trainer import DPOTrainer
@@ -98,9 +98,11 @@ def test_a_given_beta_comes_with_the_data_to_the_trainer(tmp_path: Path) -> None
 
 
 def test_entropy_is_one_of_the_references_columns_for_a_rule_that_reads_it() -> None:
-    assert is_scored(Dataset.from_list([row | SCORES | {"ref_entropy": 0.5} for row in tiny.records(3)]), MallowsPO())
+    assert is_scored(
+        Dataset.from_list([row | SCORES | {"ref_entropy": 0.5} for row in tiny.records(3)]), DispersionBeta()
+    )
     with pytest.raises(DataError, match=r"^the data must hold all columns of the reference or none, but lack ref_entr"):
-        is_scored(scored(), MallowsPO())
+        is_scored(scored(), DispersionBeta())
 
 
 def test_scores_that_came_with_the_data_are_refused_where_the_reference_itself_is_asked(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_scores_that_came_with_the_data_are_refused_where_the_reference_itself_i
     )
     args = tiny.arguments(tmp_path, precompute_ref_log_probs=False)
     with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
-        trainer(tmp_path, scored(), beta=EpsilonDPO(), args=args)
+        trainer(tmp_path, scored(), beta=PerturbedBeta(), args=args)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
@@ -119,8 +121,8 @@ def test_a_strength_without_a_logarithm_is_refused_with_its_row(value: float, tm
     rows[2]["strength"] = value
     wanted = f"`strength` must be a positive number in every row, but is {value} in row 3 of 6; correct the column."
     with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
-        trainer(tmp_path, Dataset.from_list(rows), beta=ODPO())
-    assert trainer(tmp_path, Dataset.from_list(rows), beta=ODPO(scale="linear")).train_dataset.num_rows == 6
+        trainer(tmp_path, Dataset.from_list(rows), beta=OffsetTarget())
+    assert trainer(tmp_path, Dataset.from_list(rows), beta=OffsetTarget(scale="linear")).train_dataset.num_rows == 6
 
 
 def test_a_column_that_a_rule_reads_must_be_there(tmp_path: Path) -> None:
@@ -129,4 +131,4 @@ def test_a_column_that_a_rule_reads_must_be_there(tmp_path: Path) -> None:
         "pair, or use another rule."
     )
     with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
-        trainer(tmp_path, tiny.pairs(4), beta=MADPO())
+        trainer(tmp_path, tiny.pairs(4), beta=RewardMarginWeight())
