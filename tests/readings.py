@@ -1,9 +1,10 @@
 """Random margins and readings of pairs for the rules that read them, and the rules themselves by kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -33,6 +34,11 @@ LIVELY: dict[str, dict[str, Any]] = {
     "quantile_controller": {"warmup": 1, "rate": 0.1},
 }
 MOVING = sorted(set(RULES) - {"adaptive_scaling", "amapo"})
+
+
+def quick(kinds: Iterable[str], *short: str) -> list[Any]:
+    """The kinds, of which only some are tried in the quick suite."""
+    return [kind if kind in short else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def lively(kind: str, **changes: Any) -> BetaRule:

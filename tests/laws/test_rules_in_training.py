@@ -1,6 +1,5 @@
 """Rules of the batch or the pair in a trainer: a run of each, resumed, evaluated on the way, on both roads."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import readings
 import tiny
 import torch
 from datasets import Dataset
+from readings import quick
 from torch import Tensor
 
 from betahead.beta.rule import BetaRule
@@ -32,11 +32,6 @@ def trainer(folder: Path, rule: BetaRule, **changes: Any) -> DPOTrainer:
         processing_class=tiny.tokenizer(),
         beta=rule,
     )
-
-
-def quick(kinds: Iterable[str], *short: str) -> list[Any]:
-    """The kinds, of which only some are tried in the quick suite."""
-    return [kind if kind in short else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def lines(made: DPOTrainer) -> list[dict[str, float]]:

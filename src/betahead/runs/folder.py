@@ -5,7 +5,8 @@ run.json         versions, hardware, seed, command, data fingerprints
 metrics.jsonl    one JSON object a log step
 prompts.parquet  beta and its causes for the held-out prompts, at 0, 25, 50, 75 and 100 % of training
 samples.jsonl    answers of policy and reference
-training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted
+training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted; not where beta is a
+                 matter of the pair or the batch, and a prompt has none of its own
 checkpoints/     the trainer's checkpoints; `DPOTrainer.train(resume_from_checkpoint=…)` continues from one
 policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
 failures/        what was seen when a run stopped because its loss was no number any more

@@ -138,7 +138,8 @@ def _trained(
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
     save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
-    folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
+    if trainer.rule.reads in ("nothing", "prompt"):  # else a prompt has no β of its own
+        folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
     check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, failed)
     after = answers_of(trainer.model.policy, tokenizer, shown, config)
