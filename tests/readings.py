@@ -59,13 +59,21 @@ def reading(pairs: int, seed: int = 0, *, moved: float = 1.0, dtype: torch.dtype
         reference_rejected_logps=reference[1].to(dtype),
         chosen_tokens=tokens[0],
         rejected_tokens=tokens[1],
+        confidence=torch.randn(pairs, generator=rng, dtype=torch.float64).to(dtype),
+        reference_entropy=torch.rand(pairs, generator=rng, dtype=torch.float64).to(dtype),
+        looser=torch.randn(pairs, generator=rng, dtype=torch.float64).to(dtype),
+        tighter=torch.randn(pairs, generator=rng, dtype=torch.float64).to(dtype),
     )
 
 
 def given(pair: PairReading, rule: BetaRule) -> tuple[PromptFeatures, Tensor]:
     """What the rule is given of these pairs: features with a column of every name, and the margin that it asks for."""
     count = len(pair.chosen_logps)
-    columns = {"reward_margin": torch.linspace(-1.0, 2.0, count), "given_beta": torch.linspace(0.1, 2.0, count)}
+    columns = {
+        "reward_margin": torch.linspace(-1.0, 2.0, count),
+        "given_beta": torch.linspace(0.1, 2.0, count),
+        "strength": torch.linspace(0.2, 1.0, count),
+    }
     if rule.margin_of == "policy":
         margin = pair.policy_mean_margin
     else:
