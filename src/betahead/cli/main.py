@@ -16,6 +16,7 @@ from betahead.cli.doctor import doctor
 from betahead.cli.eval import evaluate_run
 from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
+from betahead.cli.methods import methods
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
 
@@ -50,6 +51,7 @@ app.command("init")(init)
 app.command("data")(data)
 app.command("inspect")(inspect_run)
 app.command("eval")(evaluate_run)
+app.command("methods")(methods)
 app.command("compare")(compare)
 app.command("doctor")(doctor)
 

@@ -1,0 +1,54 @@
+"""What a page of methods says of the ways in which a learned β is learned."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from betahead.beta.card import MethodCard
+
+_OWN = "this package, docs/theory.md"
+_HONG = "Hong et al. 2024, https://arxiv.org/abs/2406.02764"
+
+LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
+    {
+        "joint": MethodCard(
+            title="Joint",
+            formula="policy and head descend −log σ(β(x)·h) + λ·(mean log β/β₀)²",
+            cost="nothing",
+            source=_OWN,
+            checked="code",
+        ),
+        "perspective": MethodCard(
+            title="Perspective",
+            formula=(
+                "policy and head descend τ·(−log σ(u/τ)) + R(τ), τ = β₀/β(x), u = β₀·h\n"
+                "R = ρτ² − τ·log 2 (quadratic) or (ρ − log 2)·τ (linear)"
+            ),
+            cost="nothing",
+            source=f"{_HONG}, whose τ of a pair the head amortises",
+            deviates="τ is a function of the prompt that is learned, not the solution of a problem of each pair",
+            checked="code",
+        ),
+        "budget": MethodCard(
+            title="Budget",
+            formula="β(x) = e^L · a(x), L by dual ascent on a KL estimate, a learned in another way",
+            cost="answers sampled every few steps, or nothing with kl_from: answers",
+            source=_OWN,
+            checked="code",
+        ),
+        "heldout": MethodCard(
+            title="Held-out",
+            formula="the head follows d/dβ of −log σ(β₀·h) on held-out prompts after the policy's step",
+            cost="two passes over a few held-out pairs at a step",
+            source=_OWN,
+            checked="code",
+        ),
+        "none": MethodCard(
+            title="Frozen",
+            formula="β(x) = w · (log PPL(x))^p as a rule; nothing is learned",
+            cost="nothing",
+            source=_OWN,
+            checked="code",
+        ),
+    }
+)
+"""By the name that `beta.learning.kind` has."""

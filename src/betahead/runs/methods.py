@@ -1,0 +1,193 @@
+"""Every method by name: what it computes, reads and costs, where it comes from, and how it is asked for."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from betahead.beta.card import MethodCard
+from betahead.beta.fixed import FixedBeta
+from betahead.beta.learned import LearnedBeta
+from betahead.beta.learned_settings import Learning
+from betahead.beta.learning_cards import LEARNING_CARDS
+from betahead.beta.rule import BetaRule, Need
+from betahead.beta.table import CONTROLS, METHODS
+from betahead.errors import ConfigError
+from betahead.runs.yaml_text import to_yaml
+
+Group = Literal["rule", "learning", "control", "loss"]
+GROUPS: Mapping[Group, str] = {
+    "rule": "Rules, which decide β, target and weight of every pair (beta.kind)",
+    "learning": "Ways of learning β (beta.learning.kind, with beta.kind: learned)",
+    "loss": "Losses (loss.kind)",
+    "control": "Controls around a rule, for comparisons (in Python)",
+}
+
+_OF_PROMPTS = {Need.LOG_PPL: "log PPL of the prompt", Need.LAST_HIDDEN: "the prompt's hidden state"}
+_OF_PAIRS = {
+    Need.COLLISION: "the policy's whole vocabulary along both answers",
+    Need.ENTROPY: "the reference's whole vocabulary along both answers",
+    Need.PERTURBED: "a live reference",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method and what a page says of it.
+
+    Args:
+        name: its `kind`.
+        group: which table it is a row of.
+        title: the name its authors use.
+        formula: a line for every equation.
+        reads: what decides about a pair.
+        needs: beyond the two log-probabilities of policy and reference, "" for nothing.
+        cost: beyond DPO.
+        source: authors, year, link.
+        deviates: from the source, "" for nothing.
+        checked: how far the source was read: `code`, `paper` or `abstract`.
+        where: the class or function, `module.name`.
+        defaults: its settings.
+        refuses: combinations that are an error, each as a clause.
+        yaml: how a configuration says it, "" where it cannot.
+        python: how a program says it.
+    """
+
+    name: str
+    group: Group
+    title: str
+    formula: str
+    reads: str
+    needs: str
+    cost: str
+    source: str
+    deviates: str
+    checked: str
+    where: str
+    defaults: Mapping[str, Any]
+    refuses: tuple[str, ...]
+    yaml: str
+    python: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The method as plain values, for JSON."""
+        return asdict(self)
+
+
+def methods() -> list[Method]:
+    """All of them, in the order of `GROUPS` and of their tables."""
+    return [*map(_rule, METHODS), *_learning(), *map(_control, CONTROLS)]
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ConfigError: with the nearest names, when there is none.
+    """
+    known = {method.name: method for method in methods()}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
+    remedy = f"did you mean {' or '.join(near)}?" if near else "`betahead methods` shows them all."
+    raise ConfigError(f"NAME must be the name of a method, but is {name!r} instead; {remedy}")
+
+
+def _rule(rule: type[BetaRule]) -> Method:
+    made = rule()
+    if isinstance(made, LearnedBeta):
+        made.build(1, seed=0)
+    defaults = dict(made.settings)
+    call = f"{rule.__name__}({', '.join(f'{name}={value!r}' for name, value in _plain(defaults).items())})"
+    live = Need.PERTURBED in made.of_reference
+    also = ", args=DPOConfig(precompute_ref_log_probs=False)" if live else ""
+    python = f"from {rule.__module__} import {rule.__name__}\n\nDPOTrainer(…, beta={call}{also})"
+    if rule is FixedBeta:
+        python = f"DPOTrainer(…, args=DPOConfig(beta={defaults['beta']!r}))"
+    elif rule is LearnedBeta:
+        python = "from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(net='mlp'))"
+    section = {"kind": rule.kind} | (_plain(defaults) if rule is not LearnedBeta else {"net": "mlp"})
+    return _method(
+        "rule",
+        rule.kind,
+        rule.card,
+        reads=rule.reads,
+        needs=", ".join(_needs(made)),
+        where=f"{rule.__module__}.{rule.__qualname__}",
+        defaults=defaults,
+        refuses=tuple(_refuses(made)),
+        yaml=to_yaml({"beta": section} | ({"reference": {"cache": "live"}} if live else {})),
+        python=python,
+    )
+
+
+def _needs(rule: BetaRule) -> Iterator[str]:
+    yield from (f"column {name}" for name in sorted(rule.columns))
+    for need, words in (_OF_PROMPTS | _OF_PAIRS).items():
+        if need in rule.needs:
+            yield words
+    if rule.margin_of == "policy":
+        yield "means per token, not sums"
+
+
+def _refuses(rule: BetaRule) -> Iterator[str]:
+    if rule.links is not None:
+        yield f"loss.kind other than {', '.join(sorted(rule.links))}"
+    if Need.PERTURBED in rule.of_reference:
+        yield "reference.cache other than live; data with the reference's columns"
+    if rule.reads == "batch":
+        yield "train.max_batch_tokens, which would cut the batch"
+    for name in sorted(rule.columns):
+        yield f"data without a {'positive' if name in rule.positive else 'finite'} {name} in every row"
+
+
+def _learning() -> Iterator[Method]:
+    for kind in get_args(Learning):
+        yield _method(
+            "learning",
+            kind,
+            LEARNING_CARDS[kind],
+            reads="prompt",
+            needs="",
+            where=f"{LearnedBeta.__module__}.{LearnedBeta.__qualname__}",
+            defaults={},
+            refuses=("loss.kind other than sigmoid",) if LearnedBeta(learning=kind).links else (),
+            yaml=to_yaml({"beta": {"kind": "learned", "learning": {"kind": kind}}}),
+            python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={kind!r}))",
+        )
+
+
+def _control(control: type[BetaRule]) -> Method:
+    return _method(
+        "control",
+        control.kind,
+        control.card,
+        reads="batch",
+        needs="those of the rule inside",
+        where=f"{control.__module__}.{control.__qualname__}",
+        defaults={},
+        refuses=("loss.kind other than sigmoid",),
+        yaml="",
+        python=(
+            f"from betahead import LearnedBeta\nfrom {control.__module__} import {control.__name__}\n\n"
+            f"DPOTrainer(…, beta={control.__name__}(of=LearnedBeta()))"
+        ),
+    )
+
+
+def _method(group: Group, name: str, card: MethodCard, **more: Any) -> Method:
+    return Method(
+        name=name,
+        group=group,
+        title=card.title,
+        formula=card.formula,
+        cost=card.cost,
+        source=card.source,
+        deviates=card.deviates,
+        checked=card.checked,
+        **more,
+    )
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
