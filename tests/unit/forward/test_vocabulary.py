@@ -1,12 +1,15 @@
 """Sums over the vocabulary along answers, against loops in float64."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from betahead.beta.rule import Need
 from betahead.forward.vocabulary import Perturbation, answer_sums
@@ -85,6 +88,44 @@ def test_nothing_of_it_has_a_gradient() -> None:
     policy, reference, labels, row = case(1, 9, 5)
     found = sums(policy.requires_grad_(), reference, labels, row, size=0.01)
     assert not any(value.requires_grad for value in vars(found).values())
+
+
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.found = max([self.found, *(one.numel() for one in tree_leaves(out) if isinstance(one, Tensor))])
+        return out
+
+
+def test_the_logits_of_all_tokens_are_never_there_together() -> None:
+    vocab, width = 64, 4
+    weights = torch.randn(2, vocab, width)
+
+    def most(tokens: int) -> int:
+        states, theirs = torch.randn(2, tokens, width)
+        labels, row = torch.randint(vocab, (tokens,)), torch.arange(tokens) % ROWS
+        beside = (Perturbation(size=0.1, states=theirs), lambda some: some @ weights[1].T)
+        with Largest() as seen:
+            answer_sums(
+                ALL,
+                states,
+                labels,
+                row,
+                rows=ROWS,
+                logits=lambda some: some @ weights[0].T,
+                vocab=vocab,
+                beside=beside,
+                chunk=16,
+            )
+        return seen.found
+
+    assert most(64) == most(128) == 16 * vocab
 
 
 def test_only_what_is_asked_for_is_there() -> None:
