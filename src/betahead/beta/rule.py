@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betahead.beta.card import MethodCard
+from betahead.beta.kl_sampling import KLSampling
 from betahead.errors import ConfigError, DataError
 from betahead.types import PromptFeatures, Shaping
 
@@ -108,6 +109,14 @@ class BetaRule(nn.Module, ABC):
             margin: h, nats (per token where the link or `margin_of` says so), for rules that read it and for the
                 number and device of the pairs.
         """
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the trainer is to sample from the policy for `kl_measured`, or None for nothing."""
+        return None
+
+    def kl_measured(self, nats: float) -> None:
+        """Learn the KL(π‖π_ref) that `kl_sampling` asked for, per answer, the same on all ranks."""
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Learn that all gradients of an optimizer step are there. Rules without moving statistics ignore the call.

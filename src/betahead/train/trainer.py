@@ -24,6 +24,7 @@ from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
 from betahead.train.given import check_given, reference_model
+from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
 from betahead.train.origin import mark_trained, warn_of_trained_reference
@@ -155,6 +156,9 @@ class DPOTrainer(WindowedTrainer):
             self.calibration: Calibration | None = calibration_for(
                 policy, self.reference, rule, scored, self.data_collator, args
             )
+        self.kl_estimates = kl_estimates_for(rule, policy, self.reference, tokenizer, train, args, self.accelerator)
+        if self.kl_estimates is not None:
+            self.add_callback(self.kl_estimates)
         if train is not None and args.max_batch_tokens is not None:
             self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
