@@ -11,7 +11,12 @@ KLFrom = Literal["samples", "answers"]
 
 
 def sampling_of(
-    kl_from: KLFrom | None, *, kl_every: int | None, kl_prompts: int | None, kl_tokens: int | None
+    kl_from: KLFrom | None,
+    *,
+    kl_every: int | None,
+    kl_prompts: int | None,
+    kl_tokens: int | None,
+    section: str = "learning.",
 ) -> KLSampling | None:
     """What is to be sampled, or None for estimates from the pairs' answers.
 
@@ -20,24 +25,25 @@ def sampling_of(
         kl_every: 10 when None.
         kl_prompts: 16 when None.
         kl_tokens: 128 when None.
+        section: where below `beta` these keys are, for messages.
 
     Raises:
         ConfigError: for a value out of range, or one that does not apply.
     """
-    one_of("learning.kl_from", kl_from or "samples", get_args(KLFrom))
+    one_of(f"{section}kl_from", kl_from or "samples", get_args(KLFrom))
     given = {"kl_every": (kl_every, 10), "kl_prompts": (kl_prompts, 16), "kl_tokens": (kl_tokens, 128)}
     if kl_from == "answers":
         for name, (value, _) in given.items():
             if value is not None:
                 raise ConfigError(
-                    f"`beta.learning.{name}` applies only with learning.kl_from: samples, but is {value!r} here; "
+                    f"`beta.{section}{name}` applies only with {section}kl_from: samples, but is {value!r} here; "
                     "remove it."
                 )
         return None
     every, prompts, tokens = (
-        whole(f"learning.{name}", default if value is None else value) for name, (value, default) in given.items()
+        whole(f"{section}{name}", default if value is None else value) for name, (value, default) in given.items()
     )
-    return KLSampling(every=every, prompts=prompts, max_new_tokens=tokens)
+    return KLSampling(every=every, prompts=prompts, max_new_tokens=tokens, key=f"beta.{section}kl_from")
 
 
 def settings_of(sampling: KLSampling | None) -> dict[str, Any]:

@@ -11,8 +11,10 @@ class KLSampling:
         every: optimizer steps from one estimate to the next.
         prompts: training prompts of an estimate, over all ranks; the policy answers each once.
         max_new_tokens: answers are cut there, and count up to the cut.
+        key: what asks for it in a configuration, for messages.
     """
 
     every: int
     prompts: int
     max_new_tokens: int
+    key: str = "beta.learning.kl_from"

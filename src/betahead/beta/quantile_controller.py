@@ -9,9 +9,8 @@ from torch import Tensor
 
 from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
-from betahead.beta.head_settings import number, whole
+from betahead.beta.head_settings import number, whole, within
 from betahead.beta.plain_shaping import plain_shaping
-from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -95,13 +94,8 @@ class QuantileController(BatchRule):
         self.gain = number("gain", gain, "a positive number", 0, inside=False)
         self.momentum = number("momentum", momentum, "in (0, 1]", 0, math.nextafter(1, 2), inside=False)
         self.warmup = whole("warmup", warmup)
-        self.min_beta = number("min_beta", min_beta, "a positive number", 0, inside=False)
-        self.max_beta = number("max_beta", max_beta, "a positive number", 0, inside=False)
-        if not self.min_beta <= self.initial_beta <= self.max_beta:
-            raise ConfigError(
-                f"`beta.initial_beta` must be within `beta.min_beta` and `beta.max_beta`, {self.min_beta} and "
-                f"{self.max_beta}, but is {self.initial_beta} instead."
-            )
+        self.min_beta, self.max_beta = min_beta, max_beta
+        within("initial_beta", self.initial_beta, min_beta=min_beta, max_beta=max_beta)
         self.register_buffer("log_ratio", torch.zeros(()))
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))

@@ -13,6 +13,7 @@ from betahead.beta.dama import BoundedRatioBeta
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.given import GivenBeta
+from betahead.beta.kl_controller import KLController
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.quantile_controller import QuantileController
 from betahead.beta.rule import BetaRule
@@ -28,6 +29,7 @@ METHODS: tuple[type[BetaRule], ...] = (
     BelowMeanTarget,
     BoundedRatioBeta,
     QuantileController,
+    KLController,
 )
 """Rules that a config can name; their constructor's arguments are the keys of its section `beta`."""
 

@@ -145,7 +145,7 @@ def kl_estimates_for(
     spread = "DeepSpeed" if accelerator.state.deepspeed_plugin is not None else spread
     if spread is not None:
         raise ConfigError(
-            f"`beta.learning.kl_from` must be answers with {spread}, because a policy whose weights are spread over "
+            f"`{asked.key}` must be answers with {spread}, because a policy whose weights are spread over "
             "processes does not sample on its own, but is samples instead."
         )
     return KLEstimates(asked, rule, policy, reference, tokenizer, records, args, accelerator)
