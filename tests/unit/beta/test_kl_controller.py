@@ -145,6 +145,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"kl_from": "samples", "kl_prompts": 0},
         "`beta.kl_prompts` must be a whole number of at least 1, but is 0 instead.",
     ),
+    "lower bound": ({"min_beta": 0.0}, "`beta.min_beta` must be a positive number, but is 0.0 instead."),
     "bounds": (
         {"initial_beta": 0.5, "max_beta": 0.2},
         "`beta.initial_beta` must be within `beta.min_beta` and `beta.max_beta`, 0.001 and 0.2, but is 0.5 instead.",
