@@ -12,7 +12,7 @@ Log-probabilities are natural (nats). Everything per pair is float32, whatever t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -212,6 +212,12 @@ class PromptFeatures:
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
     columns: Mapping[str, Float[Tensor, " pairs"]] = field(default_factory=dict)
     pair: PairReading | None = None
+
+    @property
+    def detached(self) -> "PromptFeatures":
+        """The same numbers without gradient."""
+        still = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **still)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

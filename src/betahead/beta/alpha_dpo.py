@@ -5,10 +5,11 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule, shaping
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number, one_of
 from betahead.beta.moving import MovingMoments, Start
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import MarginOf, Need
 from betahead.types import PromptFeatures, Shaping
 
@@ -84,7 +85,7 @@ class AlphaTarget(BatchRule):
         apart = features.pair.mean_margin.detach().to(margin.dtype)
         mean, deviation = self.moments(self.everyone(apart))
         target = (self.gamma + self.alpha * (apart - mean) / deviation) / self._unit
-        return shaping(margin, beta=self.beta, target=target)
+        return plain_shaping(margin, beta=self.beta, target=target)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """The moving mean and deviation of the mean margin with reference."""

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule, shaping
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number
 from betahead.beta.moving import SMALLEST_DEVIATION
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import MarginOf
 from betahead.types import PromptFeatures, Shaping
 
@@ -63,4 +64,4 @@ class BelowMeanTarget(BatchRule):
         still = margin.detach()
         height = ((mean - still) / deviation * mean).clamp(max=_HIGHEST).exp()
         target = torch.where(still < mean, height, 0.0)
-        return shaping(margin, beta=self.beta, target=target)
+        return plain_shaping(margin, beta=self.beta, target=target)

@@ -5,28 +5,14 @@ from abc import ABC
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.rule import BetaRule, Need, Reads
-from betahead.errors import ConfigError
-from betahead.types import Shaping
 
 
 def _alone(of: Tensor) -> Tensor:
     return of
-
-
-def whole_number(key: str, value: Any, wanted: str, least: int, most: int) -> int:
-    """The value as an integer in [least, most].
-
-    Raises:
-        ConfigError: for anything else, True and 3.0 included.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ConfigError(f"`beta.{key}` must be {wanted}, but is {value!r} instead.")
-    return value
 
 
 class BatchRule(BetaRule, ABC):
@@ -64,23 +50,3 @@ class BatchRule(BetaRule, ABC):
     def mine(self, of: Float[Tensor, " everyone"]) -> Float[Tensor, " pairs"]:
         """What belongs to the pairs of this rank, of something that `everyone` gave."""
         return self.own(of) if self.training else of
-
-
-def shaping(
-    margin: Float[Tensor, " pairs"],
-    *,
-    beta: float | Tensor,
-    target: float | Tensor = 0.0,
-    weight: float | Tensor = 1.0,
-) -> Shaping:
-    """A shaping without penalty, every slot a vector over the pairs of the margin.
-
-    Args:
-        margin: h, for number, device and dtype of the pairs.
-        beta: one number, or one for each pair; target and weight likewise.
-
-    Source:
-        The equation of this package, `losses/preference.py`.
-    """
-    zeros = torch.zeros_like(margin)
-    return Shaping(beta=zeros + beta, target=zeros + target, weight=zeros + weight, penalty=zeros)

@@ -5,12 +5,13 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule, shaping, whole_number
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
-from betahead.beta.draws import SEEDS
+from betahead.beta.draws import checked_seed
 from betahead.beta.gaussian_filter import GaussianFilter
 from betahead.beta.head_settings import number, one_of
 from betahead.beta.moving import MovingMoments, Start
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.types import PromptFeatures, Shaping
 
 _WU = "Wu et al. 2024, https://arxiv.org/abs/2407.08639"
@@ -79,7 +80,7 @@ class BatchAdaptiveBeta(BatchRule):
         self.floor = number("floor", floor, "a positive number", 0, inside=False)
         one_of("start", start, ("zero", "corrected"))
         self.start: Start = start
-        self.seed = whole_number("seed", seed, "a whole number in [0, 2³²)", 0, SEEDS - 1)
+        self.seed = checked_seed(seed)
         self.moments = MovingMoments(self.momentum, start)
         self.filter = GaussianFilter(self.drop, self.seed)
 
@@ -90,7 +91,7 @@ class BatchAdaptiveBeta(BatchRule):
         kept = self.filter((gaps - mean) / deviation)
         gap = (kept * gaps).sum() / kept.sum()
         beta = (self.initial_beta * (1.0 + self.response * (gap - mean))).clamp(min=self.floor)
-        return shaping(margin, beta=beta, weight=self.mine(kept / kept.mean()))
+        return plain_shaping(margin, beta=beta, weight=self.mine(kept / kept.mean()))
 
     def log_metrics(self) -> dict[str, Tensor]:
         """The moving mean and deviation of M."""

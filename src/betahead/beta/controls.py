@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from betahead.beta.card import MethodCard
+from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -81,6 +82,15 @@ class ControlledBeta(BetaRule):
     def calibrate_entropy(self, entropy: Float[Tensor, " pairs"]) -> None:
         """Calibrate the rule."""
         self.of.calibrate_entropy(entropy)
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the rule asks for."""
+        return self.of.kl_sampling
+
+    def kl_measured(self, nats: float) -> None:
+        """Tell the rule."""
+        self.of.kl_measured(nats)
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell the rule."""

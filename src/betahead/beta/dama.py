@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from betahead.beta.batch_rule import BatchRule, shaping, whole_number
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
 from betahead.beta.columns import column
-from betahead.beta.draws import SEEDS
+from betahead.beta.draws import checked_seed
 from betahead.beta.gaussian_filter import GaussianFilter
 from betahead.beta.head_settings import number, one_of
 from betahead.beta.moving import MovingMoments, Start
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
@@ -89,7 +90,7 @@ class BoundedRatioBeta(BatchRule):
         self.floor = number("floor", floor, "a positive number", 0, inside=False)
         one_of("start", start, ("zero", "corrected"))
         self.start: Start = start
-        self.seed = whole_number("seed", seed, "a whole number in [0, 2³²)", 0, SEEDS - 1)
+        self.seed = checked_seed(seed)
         self.moments = MovingMoments(self.momentum, start)
         self.filter = GaussianFilter(self.drop, self.seed)
 
@@ -108,7 +109,7 @@ class BoundedRatioBeta(BatchRule):
         if self.data == "reward_margin":
             level = torch.full_like(mean, self.data_level).sigmoid()
             beta = beta * column(features, "reward_margin").to(margin.dtype).sigmoid() / level
-        return shaping(margin, beta=beta.clamp(min=self.floor), weight=self.mine(kept / kept.mean()))
+        return plain_shaping(margin, beta=beta.clamp(min=self.floor), weight=self.mine(kept / kept.mean()))
 
     def log_metrics(self) -> dict[str, Tensor]:
         """The moving mean of h."""

@@ -4,14 +4,15 @@ A generator's state would have to live on the host, where a counter that lives i
 waiting for the device.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SEEDS = 2**32
-"""Seeds are below it."""
+from betahead.errors import ConfigError
 
-_MASK = SEEDS - 1
+_MASK = 2**32 - 1
 _BITS = 23  # of a float32 in (0, 1) that is neither 0 nor 1
 
 
@@ -20,6 +21,17 @@ def _mixed(bits: Tensor) -> Tensor:
     bits = ((bits ^ (bits >> 15)) * 0x2C1B3C6D) & _MASK
     bits = ((bits ^ (bits >> 12)) * 0x297A2D39) & _MASK
     return bits ^ (bits >> 15)
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed, once it is known to be one.
+
+    Raises:
+        ConfigError: for anything but a whole number in [0, 2³²).
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= _MASK:
+        raise ConfigError(f"`beta.seed` must be a whole number in [0, 2³²), but is {seed!r} instead.")
+    return seed
 
 
 def uniform(places: int, *, seed: int, counter: Int[Tensor, ""]) -> Float[Tensor, " places"]:

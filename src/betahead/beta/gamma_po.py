@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule, shaping, whole_number
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
-from betahead.beta.draws import SEEDS, uniform
+from betahead.beta.draws import checked_seed, uniform
 from betahead.beta.head_settings import number, one_of
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import MarginOf
 from betahead.types import PromptFeatures, Shaping
 
@@ -94,7 +95,7 @@ class AllocatedTarget(BatchRule):
         one_of("margin", margin, ("policy", "reference"))
         self.margin: Literal["policy", "reference"] = margin
         self.margin_of: MarginOf = margin
-        self.seed = whole_number("seed", seed, "a whole number in [0, 2³²)", 0, SEEDS - 1)
+        self.seed = checked_seed(seed)
         queue = torch.zeros(_QUEUE)
         queue[:_SEEDED] = torch.randn(_SEEDED, generator=torch.Generator().manual_seed(self.seed))
         self.register_buffer("queue", queue)
@@ -110,7 +111,7 @@ class AllocatedTarget(BatchRule):
             if self.training:
                 self._add(gaps)
         target = (given if self.margin == "policy" else given - gamma) / self.beta
-        return shaping(margin, beta=self.beta, target=self.mine(target))
+        return plain_shaping(margin, beta=self.beta, target=self.mine(target))
 
     def _pool(self, gaps: Float[Tensor, " everyone"]) -> tuple[Float[Tensor, " pool"], Bool[Tensor, " pool"]]:
         """The batch, then a sample of the queue; which entries are pairs."""

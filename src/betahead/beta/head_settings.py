@@ -40,6 +40,38 @@ def number(key: str, value: Any, wanted: str, least: float, most: float = math.i
     return float(value)
 
 
+def whole(key: str, value: Any) -> int:
+    """The value as a whole number of at least 1.
+
+    Raises:
+        ConfigError: for anything else; True is no number.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"`beta.{key}` must be a whole number of at least 1, but is {value!r} instead.")
+    return value
+
+
+def within(key: str, value: float, **bounds: float) -> None:
+    """Refuse a value outside of two settings, and these where they are no positive numbers.
+
+    Args:
+        key: its name under `beta`.
+        value: a number.
+        bounds: the lower and the upper one, by their names under `beta`.
+
+    Raises:
+        ConfigError: with all three, or with the bound.
+    """
+    (low_key, low), (high_key, high) = bounds.items()
+    for bound_key, bound in bounds.items():
+        number(bound_key, bound, "a positive number", 0, inside=False)
+    if not low <= value <= high:
+        raise ConfigError(
+            f"`beta.{key}` must be within `beta.{low_key}` and `beta.{high_key}`, {low} and {high}, but is {value} "
+            "instead."
+        )
+
+
 def check_head(
     *, net: Any, form: Any, initial_beta: Any, max_correction: Any, ppl_exponent: Any, bounds: Any
 ) -> tuple[float, float]:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule, shaping, whole_number
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
-from betahead.beta.head_settings import number
-from betahead.errors import ConfigError
+from betahead.beta.head_settings import number, whole, within
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -93,14 +93,9 @@ class QuantileController(BatchRule):
         self.rate = number("rate", rate, "a positive number", 0, inside=False)
         self.gain = number("gain", gain, "a positive number", 0, inside=False)
         self.momentum = number("momentum", momentum, "in (0, 1]", 0, math.nextafter(1, 2), inside=False)
-        self.warmup = whole_number("warmup", warmup, "a whole number that is at least 1", 1, 2**62)
-        self.min_beta = number("min_beta", min_beta, "a positive number", 0, inside=False)
-        self.max_beta = number("max_beta", max_beta, "a positive number", 0, inside=False)
-        if not self.min_beta <= self.initial_beta <= self.max_beta:
-            raise ConfigError(
-                f"`beta.initial_beta` must be within `beta.min_beta` and `beta.max_beta`, {self.min_beta} and "
-                f"{self.max_beta}, but is {self.initial_beta} instead."
-            )
+        self.warmup = whole("warmup", warmup)
+        self.min_beta, self.max_beta = min_beta, max_beta
+        within("initial_beta", self.initial_beta, min_beta=min_beta, max_beta=max_beta)
         self.register_buffer("log_ratio", torch.zeros(()))
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
@@ -116,7 +111,7 @@ class QuantileController(BatchRule):
         if self.training:
             with torch.no_grad():
                 self._move(self.everyone(margin).to(self.threshold))
-        return shaping(margin, beta=beta)
+        return plain_shaping(margin, beta=beta)
 
     def _move(self, gaps: Float[Tensor, " everyone"]) -> None:
         warm = self.batches < self.warmup

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betahead.beta.card import MethodCard
+from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.need import Need
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
@@ -95,27 +96,6 @@ class BetaRule(nn.Module, ABC):
                 "its way of learning has no meaning with another loss."
             )
 
-    def check_reference(self, *, precomputed: bool, cache: str | None = None) -> None:
-        """Refuse scores of the reference that were computed beforehand, for a rule that needs the reference itself.
-
-        Args:
-            precomputed: the reference speaks once, before training.
-            cache: the folder that keeps what it said.
-
-        Raises:
-            ConfigError: with the setting that makes the reference speak at every step.
-        """
-        if Need.PERTURBED not in self.of_reference:
-            return
-        because = f"with `beta.kind: {self.kind}`, which compares the logits of policy and reference at every step"
-        if precomputed:
-            raise ConfigError(
-                f"`precompute_ref_log_probs` must be False {because}, but is True instead; in a configuration say "
-                "`reference.cache: live`."
-            )
-        if cache is not None:
-            raise ConfigError(f"`reference_cache` must be None {because}, but is {cache!r} instead; leave it out.")
-
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Take the scale of log PPL from a sample of training prompts. Rules that do not read it ignore the call."""
 
@@ -131,6 +111,14 @@ class BetaRule(nn.Module, ABC):
             margin: h, nats (per token where the link or `margin_of` says so), for rules that read it and for the
                 number and device of the pairs.
         """
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the trainer is to sample from the policy for `kl_measured`, or None for nothing."""
+        return None
+
+    def kl_measured(self, nats: float) -> None:
+        """Learn the KL(π‖π_ref) that `kl_sampling` asked for, per answer, the same on all ranks."""
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Learn that all gradients of an optimizer step are there. Rules without moving statistics ignore the call.

@@ -14,6 +14,7 @@ from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.given import GivenBeta
+from betahead.beta.kl_controller import KLController
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.madpo import RewardMarginWeight
 from betahead.beta.mallows import DispersionBeta
@@ -38,6 +39,7 @@ METHODS: tuple[type[BetaRule], ...] = (
     BelowMeanTarget,
     BoundedRatioBeta,
     QuantileController,
+    KLController,
 )
 """Rules that a config can name; their constructor's arguments are the keys of its section `beta`."""
 

@@ -14,6 +14,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
+from betahead.beta.live import check_reference
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
@@ -62,7 +63,7 @@ def rule_of(config: Config) -> BetaRule:
     """
     rule = config.beta.rule()
     rule.check_link(config.loss.kind)
-    rule.check_reference(precomputed=config.reference.precomputed)
+    check_reference(rule, precomputed=config.reference.precomputed)
     return rule
 
 

@@ -133,6 +133,8 @@ def _trained(
 
     trainer.add_callback(StopWhenNotFinite(failed))
     trained = trainer.train()
+    if trainer.kl_estimates is not None:
+        console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
     steps = trainer.state.global_step
     check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
     # Saved before anything else is tried: what comes next is only looking.

@@ -6,9 +6,16 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from betahead.beta.rule import BetaRule
+
 logger = logging.getLogger(__name__)
 
 FACTOR = 10.0
+
+
+def drift_watch(rule: BetaRule) -> list[TrainerCallback]:
+    """What watches the level of a rule that nothing holds; empty for one that has none."""
+    return [] if rule.drifts_from is None else [WarnOfDrift(rule.kind, rule.drifts_from)]
 
 
 class WarnOfDrift(TrainerCallback):

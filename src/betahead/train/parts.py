@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from betahead.beta.fixed import FixedBeta
+from betahead.beta.live import check_reference
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError
@@ -33,18 +34,18 @@ def rule_from(beta: float | BetaRule | None, args: DPOConfig) -> BetaRule:
     """The beta rule: the one given, or a fixed β from a number, from `DPOConfig.beta` or 0.1.
 
     Raises:
-        ConfigError: when β is given twice.
+        ConfigError: when β is given twice, or the rule asks the reference what was computed beforehand.
     """
     shown = type(beta).__name__ if isinstance(beta, BetaRule) else beta
     if beta is not None and args.beta is not None:
         raise ConfigError(
             f"`beta` must be given once, but DPOConfig says {args.beta} and DPOTrainer says {shown}; remove one."
         )
-    if isinstance(beta, BetaRule):
-        return beta
-    if beta is not None:
-        return FixedBeta(beta)
-    return FixedBeta(DEFAULT_BETA if args.beta is None else args.beta)
+    if not isinstance(beta, BetaRule):
+        number = args.beta if beta is None else beta
+        return FixedBeta(DEFAULT_BETA if number is None else number)
+    check_reference(beta, precomputed=args.precompute_ref_log_probs, cache=args.reference_cache)
+    return beta
 
 
 def causal_model(
@@ -164,13 +165,14 @@ def reference_for(
     """What the policy is held to: the model given, or the policy before training without a second copy if possible.
 
     With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
-    as it has not been trained, or a copy when every batch is to be scored as it comes.
+    as it has not been trained, or a copy when it is needed later: every batch is to be scored as it comes, or the rule
+    asks how far the policy has moved.
     """
     wants, kernel = wants_of(rule), cast("Kernel", args.forward_attention)
     if given is not None:
         given.requires_grad_(False)
         return FrozenReference(cast("PreTrainedModel", nn.Module.to(given, args.device)), **wants, kernel=kernel)
-    if new_adapter or args.precompute_ref_log_probs:
+    if new_adapter or (args.precompute_ref_log_probs and rule.kl_sampling is None):
         return FrozenReference(policy, adapters_off=new_adapter, **wants, kernel=kernel)
     return FrozenReference(deepcopy(policy).requires_grad_(False), **wants, kernel=kernel)
 

@@ -23,8 +23,9 @@ from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
-from betahead.train.drift import WarnOfDrift
+from betahead.train.drift import drift_watch
 from betahead.train.given import check_given, reference_model
+from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
 from betahead.train.origin import mark_trained, warn_of_trained_reference
@@ -98,7 +99,6 @@ class DPOTrainer(WindowedTrainer):
         )
         args = DPOConfig(output_dir="runs/dpo") if args is None else args
         rule = rule_from(beta, args)
-        rule.check_reference(precomputed=args.precompute_ref_log_probs, cache=args.reference_cache)
         policy = causal_model(model, args.model_init_kwargs, trust_remote_code=args.trust_remote_code)
         ref_model = reference_model(ref_model, args, beside=model)
         tokenizer = tokenizer_for(policy, processing_class, trust_remote_code=args.trust_remote_code)
@@ -131,7 +131,7 @@ class DPOTrainer(WindowedTrainer):
             train_dataset=cast("Any", train),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            callbacks=callbacks,
+            callbacks=[*(callbacks or ()), *drift_watch(rule)],
             optimizers=cast("Any", optimizers),
         )
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
@@ -140,8 +140,6 @@ class DPOTrainer(WindowedTrainer):
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
         gather_for(rule, self.accelerator, args)
-        if rule.drifts_from is not None:
-            self.add_callback(WarnOfDrift(rule.kind, rule.drifts_from))
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
@@ -160,6 +158,9 @@ class DPOTrainer(WindowedTrainer):
             self.calibration: Calibration | None = calibration_for(
                 policy, self.reference, rule, scored, self.data_collator, args
             )
+        self.kl_estimates = kl_estimates_for(rule, policy, self.reference, tokenizer, train, args, self.accelerator)
+        if self.kl_estimates is not None:
+            self.add_callback(self.kl_estimates)
         if train is not None and args.max_batch_tokens is not None:
             self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 

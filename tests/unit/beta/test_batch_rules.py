@@ -10,10 +10,11 @@ import tiny
 import torch
 
 from betahead.beta.adaptive_scaling import AdaptiveScaling
-from betahead.beta.batch_rule import BatchRule, shaping
+from betahead.beta.batch_rule import BatchRule
 from betahead.beta.dama import BoundedRatioBeta
 from betahead.beta.files import load_rule, save_rule
 from betahead.beta.gamma_po import AllocatedTarget
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.quantile_controller import QuantileController, quantile
 from betahead.beta.rule import BetaRule
 from betahead.beta.table import METHODS
@@ -176,7 +177,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "quantile_controller-momentum": ({"momentum": 1.5}, "`beta.momentum` must be in (0, 1], but is 1.5 instead."),
     "quantile_controller-warmup": (
         {"warmup": 0},
-        "`beta.warmup` must be a whole number that is at least 1, but is 0 instead.",
+        "`beta.warmup` must be a whole number of at least 1, but is 0 instead.",
     ),
     "quantile_controller-initial_beta": (
         {"initial_beta": 3.0},
@@ -274,7 +275,7 @@ def test_adaptive_scaling_in_a_control_keeps_weight_and_penalty_of_the_new_beta(
 
 
 def test_a_shaping_without_penalty_has_a_number_for_every_pair_in_every_slot() -> None:
-    made = shaping(torch.zeros(3), beta=0.1, target=torch.arange(3.0))
+    made = plain_shaping(torch.zeros(3), beta=0.1, target=torch.arange(3.0))
     assert readings.slots(made).T.tolist() == [[pytest.approx(0.1), float(i), 1.0, 0.0] for i in range(3)]
 
 

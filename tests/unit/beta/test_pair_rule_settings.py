@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from betahead.beta.epsilon_dpo import PerturbedBeta
+from betahead.beta.live import check_reference
 from betahead.beta.madpo import RewardMarginWeight
 from betahead.beta.mallows import DispersionBeta
 from betahead.beta.odpo import OffsetTarget
@@ -82,16 +83,16 @@ def test_epsilon_dpo_refuses_a_reference_that_spoke_beforehand() -> None:
         "and reference at every step, but is True instead; in a configuration say `reference.cache: live`."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        rule.check_reference(precomputed=True)
+        check_reference(rule, precomputed=True)
     wanted = (
         "`reference_cache` must be None with `beta.kind: epsilon_dpo`, which compares the logits of policy and "
         "reference at every step, but is 'scores' instead; leave it out."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        rule.check_reference(precomputed=False, cache="scores")
-    rule.check_reference(precomputed=False)
+        check_reference(rule, precomputed=False, cache="scores")
+    check_reference(rule, precomputed=False)
     for other in (OffsetTarget(), OnPolicyWeight(), DispersionBeta()):
-        other.check_reference(precomputed=True, cache="scores")
+        check_reference(other, precomputed=True, cache="scores")
 
 
 def test_another_beta_leaves_the_offset_of_odpo_as_it_was() -> None:

@@ -56,9 +56,7 @@ MISTAKES = {
     "{kind: adaptive_scaling, rho: 0.7}": (
         "`beta.rho` must be in (0, log 2) with the linear regulariser, but is 0.7 instead."
     ),
-    "{kind: quantile_controller, warmup: 0}": (
-        "`beta.warmup` must be a whole number that is at least 1, but is 0 instead."
-    ),
+    "{kind: quantile_controller, warmup: 0}": ("`beta.warmup` must be a whole number of at least 1, but is 0 instead."),
     "{kind: amapo, beta: .inf}": "`beta.beta` must be a finite number, but is inf instead.",
 }
 
