@@ -9,7 +9,14 @@ from torch import Tensor
 
 from betahead.data.passes import PairTokens
 
-_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
+_PER_PAIR = (
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "ref_log_ppl",
+    "ref_chosen_common_logps",
+    "ref_rejected_common_logps",
+    "given_beta",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

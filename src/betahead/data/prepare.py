@@ -36,6 +36,8 @@ _OPTIONAL = {
     "ref_chosen_logps": datasets.Value("float32"),
     "ref_rejected_logps": datasets.Value("float32"),
     "ref_log_ppl": datasets.Value("float32"),
+    "ref_chosen_common_logps": datasets.Value("float32"),
+    "ref_rejected_common_logps": datasets.Value("float32"),
     "given_beta": datasets.Value("float32"),
 }
 
