@@ -18,7 +18,6 @@ from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
-from betahead.losses.margin import logratios
 from betahead.reference.frozen import FrozenReference
 from betahead.types import ReferenceScores, bundled, on_device
 
@@ -133,10 +132,12 @@ class PromptSnapshots(TrainerCallback):
 
     def _scores(self, batch: dict[str, Any]) -> tuple[dict[str, Sequence[float | None]], Tensor]:
         pairs = bundled(batch)
-        reference: ReferenceScores = pairs.reference or self.reference.scores(pairs)
-        pairs = bundled(batch | reference.columns())
+        reference: ReferenceScores | None = pairs.reference
+        if reference is None and self.model.needs_reference:
+            reference = self.reference.scores(pairs)
+            pairs = bundled(batch | reference.columns())
         logps, features = self.model.scored(pairs, frozenset({Need.LOG_PPL, Need.LAST_HIDDEN}))
-        chosen, rejected = logratios(logps, reference, per_token=self.model.link.per_token)
+        chosen, rejected = self.model.objective.sides(logps, reference)
         rule = self.model.rule
         shaping = rule(features, chosen - rejected)
         correction = (
