@@ -65,7 +65,8 @@ def rule_of(config: Config) -> BetaRule:
     """
     section = config.beta
     rule = FixedBeta(section.beta) if isinstance(section, FixedBetaSection) else LearnedBeta(**section.arguments)
-    rule.check_link(config.loss.kind)
+    for kind in config.loss.objective.kinds:
+        rule.check_link(kind)
     return rule
 
 
@@ -100,7 +101,8 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
             output_dir=str(output_dir),
             seed=config.seed,
             loss_type=config.loss.kind,
-            label_smoothing=config.loss.label_smoothing,
+            loss_weights=config.loss.weights,
+            **config.loss.settings,
             max_length=config.data.max_length,
             max_dropped=config.data.max_dropped,
             prompt_template=config.data.prompt_template,
@@ -138,8 +140,8 @@ def _check_optimizer(args: DPOConfig) -> None:
 
 
 def _cache_of(config: Config) -> str | None:
-    """The folder of the reference cache, or None for a live reference."""
-    if not config.reference.precomputed:
+    """The folder of the reference cache, or None for a live reference or none at all."""
+    if not config.reference.precomputed or not config.reads_reference:
         return None
     return str(cache_place(config.reference.cache, config.data.train))
 
