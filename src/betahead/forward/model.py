@@ -131,7 +131,8 @@ class PreferenceModel(nn.Module):
         policy, features = self.scored(pairs)
         reference = pairs.reference
         objective = self.objective
-        assert reference is not None or not objective.needs_reference, "the batch lacks the reference's columns"
+        there = reference is not None or not objective.needs_reference
+        assert there, "the reference's columns must be in the batch before the forward"
         chosen, rejected = objective.sides(policy, reference)
         margin = chosen - rejected
         shaping = self.rule(features, margin)
