@@ -140,12 +140,11 @@ def score_pairs(
 def _batch_scores(model: PreferenceModel, reference: FrozenReference, batch: dict[str, Any]) -> dict[str, Tensor]:
     scores = reference.scores(bundled(batch))
     policy, features = model.scored(bundled(batch | scores.columns()), frozenset({Need.LOG_PPL}))
-    chosen, rejected = model.objective.sides(policy, scores)
-    margin = chosen - rejected
+    margin, shaping = model.shaped(policy, features, scores)
     assert features.log_ppl is not None and features.has_ppl is not None
     return {
         "margin": margin.double(),
-        "beta": model.rule(features, margin).beta.double(),
+        "beta": shaping.beta.double(),
         "log_ppl": features.log_ppl.double().masked_fill(~features.has_ppl, torch.nan),
         "chosen_logps": policy.chosen.double(),
         "rejected_logps": policy.rejected.double(),

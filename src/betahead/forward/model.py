@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
+from betahead.forward.agreed import agreed, reads_reference
 from betahead.forward.layout import Kernel
 from betahead.forward.roads import pair_forward
 from betahead.losses.objective import Objective
 from betahead.losses.reward_shift import RewardShift
-from betahead.types import PairLogps, Pairs, PromptFeatures, bundled
+from betahead.types import PairLogps, PairReading, Pairs, PromptFeatures, ReferenceScores, Shaping, bundled
 
 Policy = PreTrainedModel | PeftModel
 
@@ -29,7 +30,7 @@ class PreferenceModel(nn.Module):
         kernel: what carries the attention of packed batches out.
 
     Raises:
-        ConfigError: for a loss that is not one that the rule is made for.
+        ConfigError: for a loss that does not go with the rule.
     """
 
     def __init__(
@@ -41,9 +42,7 @@ class PreferenceModel(nn.Module):
         kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
-        self.objective = objective or Objective()
-        for kind in self.objective.kinds:
-            rule.check_link(kind)
+        self.objective = agreed(objective or Objective(), rule)
         self.policy = policy
         self.rule = rule
         self.shift = RewardShift() if self.objective.has_shift else None
@@ -52,7 +51,7 @@ class PreferenceModel(nn.Module):
     @property
     def needs_reference(self) -> bool:
         """Whether a loss or the rule reads the reference."""
-        return self.objective.needs_reference or self.rule.ppl_from == "reference"
+        return reads_reference(self.objective, self.rule)
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell rule and loss that all gradients of an optimizer step are there; see `BetaRule.step_taken`."""
@@ -111,9 +110,18 @@ class PreferenceModel(nn.Module):
             read = None if pairs.reference is None else pairs.reference.log_ppl
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
             features = replace(features, log_ppl=read, has_ppl=pairs.ppl_tokens > 0)
-        if Need.GIVEN_BETA in self.rule.needs:
-            features = replace(features, given_beta=pairs.given_beta)
-        return policy, features
+        return policy, replace(features, columns=pairs.columns)
+
+    def shaped(
+        self, policy: PairLogps, features: PromptFeatures, reference: ReferenceScores | None
+    ) -> tuple[Tensor, Shaping]:
+        """The margin of every pair, as loss and rule want it, and what the rule makes of it."""
+        chosen, rejected = self.objective.sides(policy, reference)
+        if Need.PAIR in self.rule.needs:
+            assert reference is not None, "the rule reads the reference's log-probabilities, but the batch has none"
+            features = replace(features, pair=PairReading.of(policy, reference))
+        margin = chosen - rejected
+        return margin, self.rule(features, margin)
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """The loss of every pair, and per pair what the log shows (detached).
@@ -130,16 +138,14 @@ class PreferenceModel(nn.Module):
         pairs = bundled(batch)
         policy, features = self.scored(pairs)
         reference = pairs.reference
-        objective = self.objective
-        there = reference is not None or not objective.needs_reference
+        there = reference is not None or not self.needs_reference
         assert there, "the reference's columns must be in the batch before the forward"
-        chosen, rejected = objective.sides(policy, reference)
-        margin = chosen - rejected
-        shaping = self.rule(features, margin)
-        losses = objective.losses(policy, reference, shaping, shift=None if self.shift is None else self.shift.mean)
+        margin, shaping = self.shaped(policy, features, reference)
+        objective, shift = self.objective, self.shift
+        losses = objective.losses(policy, reference, shaping, shift=None if shift is None else shift.mean)
         chosen, rejected = (shaping.beta * side for side in objective.log_ratios(policy, reference))
-        if self.shift is not None:
-            self.shift.see(chosen, rejected)
+        if shift is not None:
+            shift.see(chosen, rejected)
         shown = {
             "margin": margin,
             "beta": shaping.beta,

@@ -26,11 +26,13 @@ class Objective:
         kinds: rows of `losses.table.LOSSES`.
         weights: of each.
         settings: shared by all that read them.
+        policy_means: margins are of the policy's own mean log-probabilities per token, because the rule has them so.
     """
 
     kinds: tuple[str, ...] = ("sigmoid",)
     weights: tuple[float, ...] = (1.0,)
     settings: LossSettings = field(default_factory=LossSettings)
+    policy_means: bool = False
 
     @property
     def rows(self) -> tuple[Loss, ...]:
@@ -45,7 +47,7 @@ class Objective:
     @property
     def needs_reference(self) -> bool:
         """Whether a loss compares with a reference; without, none has to be scored."""
-        return any(row.needs_reference for row in self.rows)
+        return any(map(self._compares, self.rows))
 
     @property
     def needs_common(self) -> bool:
@@ -67,7 +69,7 @@ class Objective:
         """What the margin is measured in."""
         divergence = self.settings.f_divergence_type
         unit = "nats" if divergence == "reverse_kl" or not self.main.other_divergences else f"f′ of {divergence}"
-        return f"{unit} per token" if self.main.per_token else unit
+        return f"{unit} per token" if self.main.per_token or self.policy_means else unit
 
     def sides(self, policy: PairLogps, reference: ReferenceScores | None) -> tuple[Pairs, Pairs]:
         """What stands for the log-ratios of chosen and rejected answers in the main loss; their difference is h.
@@ -124,14 +126,18 @@ class Objective:
         whole = shaping.penalty if preference is None else shaping.weight * preference + shaping.penalty
         return whole if anchored is None else whole + anchored
 
+    def _compares(self, row: Loss) -> bool:
+        return row.needs_reference and not self.policy_means
+
     def _sides_of(self, row: Loss, policy: PairLogps, reference: ReferenceScores | None) -> tuple[Pairs, Pairs]:
-        assert reference is not None or not row.needs_reference, "the loss compares with a reference that is not there"
-        there = reference if row.needs_reference else None
-        chosen, rejected = logratios(policy, there, ld_alpha=self.settings.ld_alpha)
-        if row.needs_reference:
+        compares = self._compares(row)
+        assert reference is not None or not compares, "the loss compares with a reference that is not there"
+        chosen, rejected = logratios(policy, reference if compares else None, ld_alpha=self.settings.ld_alpha)
+        if compares:
             score, coefficient = DIVERGENCES[self.settings.f_divergence_type], self.settings.f_alpha_divergence_coef
             chosen, rejected = score(chosen, coefficient), score(rejected, coefficient)
-        return per_token_of(chosen, rejected, policy) if row.per_token else (chosen, rejected)
+        means = row.per_token or self.policy_means
+        return per_token_of(chosen, rejected, policy) if means else (chosen, rejected)
 
     def _loss_of(
         self, row: Loss, policy: PairLogps, reference: ReferenceScores | None, shaping: Shaping, shift: Tensor | None

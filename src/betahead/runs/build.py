@@ -14,14 +14,12 @@ from datasets import Dataset
 from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-from betahead.beta.fixed import FixedBeta
-from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.data.summary import DataSummary
 from betahead.errors import BetaHeadError, ConfigError
-from betahead.runs.beta_section import FixedBetaSection
+from betahead.forward.agreed import agreed
 from betahead.runs.config import Config
 from betahead.runs.corpus import fit_documents, held_out_prompts
 from betahead.runs.model_section import LoraAdapter, SmallFit
@@ -63,10 +61,8 @@ def rule_of(config: Config) -> BetaRule:
     Raises:
         ConfigError: when it is not made for the loss.
     """
-    section = config.beta
-    rule = FixedBeta(section.beta) if isinstance(section, FixedBetaSection) else LearnedBeta(**section.arguments)
-    for kind in config.loss.objective.kinds:
-        rule.check_link(kind)
+    rule = config.beta.rule()
+    agreed(config.loss.objective, rule)
     return rule
 
 

@@ -14,9 +14,10 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from betahead.data.formats import checked_layout
 from betahead.errors import ConfigError
+from betahead.forward.agreed import reads_reference
 from betahead.forward.choice import ForwardKind, check_forward
 from betahead.forward.layout import Kernel
-from betahead.runs.beta_section import FixedBetaSection, LearnedBetaSection
+from betahead.runs.beta_section import BetaSection
 from betahead.runs.complaints import complaint
 from betahead.runs.loss_section import LossSection
 from betahead.runs.model_section import ModelSection
@@ -129,7 +130,7 @@ class Config(Section):
 
     model: ModelSection
     data: DataSection
-    beta: Annotated[FixedBetaSection | LearnedBetaSection, Field(discriminator="kind")]
+    beta: BetaSection
     loss: LossSection = LossSection()
     forward: ForwardSection = ForwardSection()
     reference: ReferenceSection = ReferenceSection()
@@ -143,11 +144,11 @@ class Config(Section):
     @property
     def reads_reference(self) -> bool:
         """Whether the loss or the rule reads a reference."""
-        from_reference = isinstance(self.beta, LearnedBetaSection) and self.beta.ppl_from == "reference"
-        return self.loss.objective.needs_reference or from_reference
+        return reads_reference(self.loss.objective, self.beta.rule())
 
     @model_validator(mode="after")
-    def _has_something_to_cache(self) -> Self:
+    def _fits_together(self) -> Self:
+        # Asking what loss and rule read refuses those that do not go together.
         if not self.reads_reference and self.reference.cache != "auto":
             raise ConfigError(
                 f"`reference.cache` must be left out with `loss.kind` {' and '.join(self.loss.objective.kinds)}, which "

@@ -20,7 +20,7 @@ from betahead.reference.fingerprint import learns
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
-from betahead.train.scored import check_given_beta, is_scored
+from betahead.train.scored import check_columns, is_scored
 from betahead.types import bundled
 
 
@@ -134,7 +134,7 @@ class ReferenceScoring:
         """
         args, began, pairs, of = self.args, time.perf_counter(), 0, 0
         if dataset is not None:
-            check_given_beta(dataset, self.rule)
+            check_columns(dataset, self.rule)
         if dataset is None or not self.wanted:
             return dataset
         if is_scored(dataset, self.reference.columns) or not args.precompute_ref_log_probs:

@@ -9,7 +9,7 @@ import pytest
 from betahead.errors import ConfigError
 from betahead.losses.settings import DEFAULTS
 from betahead.losses.table import LOSSES
-from betahead.runs.build import arguments_of, rule_of
+from betahead.runs.build import arguments_of
 from betahead.runs.config import Config, dump_config, load_config
 
 TEXT = """
@@ -95,5 +95,6 @@ def test_what_is_not_given_is_the_default_of_the_loss(tmp_path: Path) -> None:
 
 
 def test_every_loss_of_a_list_must_be_one_that_the_rule_is_made_for() -> None:
-    with pytest.raises(ConfigError, match=r"^`loss\.kind` must be sigmoid with this beta rule, but is sft instead;"):
-        rule_of(config("beta={kind: learned, learning: {kind: perspective}}", "loss.kind=[sigmoid,sft]"))
+    sentence = r"^command line: `loss\.kind` must be sigmoid with this beta rule, but is sft instead;"
+    with pytest.raises(ConfigError, match=sentence):
+        config("beta={kind: learned, learning: {kind: perspective}}", "loss.kind=[sigmoid,sft]")
