@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReferenceScores:
-    """What the reference says of a batch: two columns, plus those that a rule asks for.
+    """What the reference says of a batch: two columns, plus those that a rule or a loss asks for.
 
     A cache fills them in beforehand or the live reference just before the step; nothing downstream knows which. Only
     `states`, which are no column, are always from the live reference.
@@ -17,6 +17,7 @@ class ReferenceScores:
     Args:
         chosen_logps: of the whole answer; the other one likewise.
         log_ppl: of the prompt.
+        chosen_common_logps: of as many first tokens as both answers have; the other one likewise.
         entropy: of the next token, the mean over both answers of the mean over their tokens, as a share of log |V|.
         states: see `AnswerSums.states`.
     """
@@ -24,6 +25,8 @@ class ReferenceScores:
     chosen_logps: Float[Tensor, " pairs"]
     rejected_logps: Float[Tensor, " pairs"]
     log_ppl: Float[Tensor, " pairs"] | None = None
+    chosen_common_logps: Float[Tensor, " pairs"] | None = None
+    rejected_common_logps: Float[Tensor, " pairs"] | None = None
     entropy: Float[Tensor, " pairs"] | None = None
     states: Float[Tensor, "scored width"] | None = None
 
@@ -57,12 +60,17 @@ class AnswerSums:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PairLogps:
-    """A model's log-probabilities of both answers: sums over the answer's tokens (nats) and the token counts."""
+    """A model's log-probabilities of both answers: sums over the answer's tokens (nats) and the token counts.
+
+    `chosen_common` and `rejected_common` are the sums over as many first tokens as both answers have, when asked for.
+    """
 
     chosen: Float[Tensor, " pairs"]
     rejected: Float[Tensor, " pairs"]
     chosen_tokens: Int[Tensor, " pairs"]
     rejected_tokens: Int[Tensor, " pairs"]
+    chosen_common: Float[Tensor, " pairs"] | None = None
+    rejected_common: Float[Tensor, " pairs"] | None = None
     sums: AnswerSums = field(default_factory=AnswerSums)
 
     def per_token(self, rows: Float[Tensor, " rows"]) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:

@@ -38,6 +38,7 @@ class AlphaTarget(BatchRule):
 
     kind: ClassVar[str] = "alpha_dpo"
     margin_of: MarginOf = "policy"
+    moves_target: bool = True
     links: frozenset[str] | None = frozenset({"sigmoid", "robust", "hinge"})
     card: ClassVar[MethodCard] = MethodCard(
         title="α-DPO",

@@ -36,6 +36,7 @@ class BelowMeanTarget(BatchRule):
 
     kind: ClassVar[str] = "amapo"
     margin_of: MarginOf = "policy"
+    moves_target: bool = True
     links: frozenset[str] | None = frozenset({"sigmoid", "robust", "hinge"})
     card: ClassVar[MethodCard] = MethodCard(
         title="AMaPO",

@@ -55,8 +55,8 @@ class ControlledBeta(BetaRule):
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate = of.learning_rate
-        self.columns, self.positive, self.margin_of = of.columns, of.positive, of.margin_of
-        self.of_reference = of.of_reference
+        self.columns, self.positive, self.of_reference = of.columns, of.positive, of.of_reference
+        self.margin_of, self.moves_target = of.margin_of, of.moves_target
         self.perturbation, self.drifts_from = of.perturbation, of.drifts_from
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
@@ -96,9 +97,7 @@ class PerturbedBeta(BetaRule):
         if self.training and torch.is_grad_enabled():
             one = torch.stack([steps.sum(), steps.new_full((), len(steps))])
             self._seen = one if self._seen is None else self._seen + one
-        zeros = torch.zeros_like(margin)
-        beta = self.base.to(margin.dtype) / (1.0 + self.perturbation * steps)
-        return Shaping(beta=beta, target=zeros, weight=zeros + 1.0, penalty=zeros)
+        return plain_shaping(margin, beta=self.base.to(margin.dtype) / (1.0 + self.perturbation * steps))
 
     @torch.no_grad()
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:

@@ -65,6 +65,7 @@ class AllocatedTarget(BatchRule):
 
     kind: ClassVar[str] = "gamma_po"
     links: frozenset[str] | None = frozenset({"sigmoid", "robust", "hinge"})
+    moves_target: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="γ-PO",
         formula=(

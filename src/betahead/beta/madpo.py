@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 from betahead.beta.card import MethodCard
 from betahead.beta.columns import column
 from betahead.beta.head_settings import number
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -93,11 +94,10 @@ class RewardMarginWeight(BetaRule):
             DataError: the column is not there.
         """
         reward = column(features, "reward_margin").to(margin.dtype)
-        zeros = torch.zeros_like(margin)
         # A ratio of likelihoods of which both may vanish.
         ratio = (logsigmoid(self.amplification(reward.abs()) * reward) - logsigmoid(reward)).exp()
-        weight = torch.where(reward > -self.threshold, ratio, zeros + 1.0)
-        return Shaping(beta=zeros + self.beta, target=zeros, weight=weight, penalty=zeros)
+        weight = torch.where(reward > -self.threshold, ratio, torch.ones_like(ratio))
+        return plain_shaping(margin, beta=self.beta, weight=weight)
 
     def amplification(self, size: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         """c of a margin's size: 1 at τ."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -80,9 +81,8 @@ class DispersionBeta(BetaRule):
         """β of every pair."""
         assert features.pair is not None and features.pair.reference_entropy is not None
         dispersion = _dispersion(features.pair.reference_entropy.to(margin.dtype))
-        zeros = torch.zeros_like(margin)
         scaled = dispersion / self.mean.to(margin.dtype) if self.scale is None else self.scale * dispersion
-        return Shaping(beta=self.beta * scaled, target=zeros, weight=zeros + 1.0, penalty=zeros)
+        return plain_shaping(margin, beta=self.beta * scaled)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """κ."""

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.card import MethodCard
 from betahead.beta.columns import column
 from betahead.beta.head_settings import number, one_of
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -50,6 +50,7 @@ class OffsetTarget(BetaRule):
         checked="code",
     )
     columns: frozenset[str] = frozenset({"strength"})
+    moves_target: bool = True
 
     def __init__(self, beta: float = 0.1, alpha: float = 1.0, scale: Literal["log", "linear"] = "log") -> None:
         super().__init__()
@@ -75,12 +76,11 @@ class OffsetTarget(BetaRule):
         Raises:
             DataError: the column is not there.
         """
-        zeros = torch.zeros_like(margin)
-        target = zeros
-        if self.alpha > 0.0:  # 0 · log 0 is no number: without an offset the strength is not looked at
-            strength = column(features, "strength").to(margin.dtype)
-            target = self.alpha * (strength.log() if self.scale == "log" else strength) / self.beta
-        return Shaping(beta=zeros + self.beta, target=target, weight=zeros + 1.0, penalty=zeros)
+        if self.alpha == 0.0:  # 0 · log 0 is no number: without an offset the strength is not looked at
+            return plain_shaping(margin, beta=self.beta)
+        strength = column(features, "strength").to(margin.dtype)
+        offset = self.alpha * (strength.log() if self.scale == "log" else strength)
+        return plain_shaping(margin, beta=self.beta, target=offset / self.beta)
 
     def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:
         """The shaping had β been this: the offset stays, and with it β · target."""

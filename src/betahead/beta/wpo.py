@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number
+from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -60,10 +60,4 @@ class OnPolicyWeight(BetaRule):
         """The constant β and the pair's weight."""
         assert features.pair is not None and features.pair.confidence is not None
         weight = features.pair.confidence.to(margin.dtype).exp()
-        zeros = torch.zeros_like(margin)
-        return Shaping(
-            beta=zeros + self.beta,
-            target=zeros,
-            weight=weight if self.cap is None else weight.clamp(max=self.cap),
-            penalty=zeros,
-        )
+        return plain_shaping(margin, beta=self.beta, weight=weight if self.cap is None else weight.clamp(max=self.cap))

@@ -10,7 +10,15 @@ from torch import Tensor
 from betahead.data.passes import PairTokens
 from betahead.types import PAIR_COLUMNS
 
-_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "ref_entropy", *PAIR_COLUMNS)
+_PER_PAIR = (
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "ref_log_ppl",
+    "ref_entropy",
+    "ref_chosen_common_logps",
+    "ref_rejected_common_logps",
+    *PAIR_COLUMNS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ def pair_forward(
     needs: frozenset[Need] = frozenset(),
     *,
     couple: bool = False,
+    common: bool = False,
     beside: Perturbation | None = None,
     kernel: Kernel = "auto",
 ) -> tuple[PairLogps, PromptFeatures]:
@@ -27,6 +28,7 @@ def pair_forward(
         batch: padded rows (the plain road) or trunks and branches (the shared one).
         needs: which prompt features to compute.
         couple: let gradient flow through the features.
+        common: also sum over as many first tokens as both answers have.
         beside: the reference on the same road, to perturb the policy with.
         kernel: what carries the attention of the shared road out.
 
@@ -34,13 +36,18 @@ def pair_forward(
         (log-probabilities, features); a feature that was not asked for is None.
     """
     if isinstance(batch, PackedPairs):
-        return shared_forward(model, batch, needs, couple=couple, beside=beside, kernel=kernel)
-    return separate_forward(model, batch, needs, couple=couple, beside=beside)
+        return shared_forward(model, batch, needs, couple=couple, common=common, beside=beside, kernel=kernel)
+    return separate_forward(model, batch, needs, couple=couple, common=common, beside=beside)
 
 
 @torch.no_grad()
 def scores_without_gradient(
-    model: nn.Module, batch: Pairs, needs: frozenset[Need] = frozenset(), *, kernel: Kernel = "auto"
+    model: nn.Module,
+    batch: Pairs,
+    needs: frozenset[Need] = frozenset(),
+    *,
+    common: bool = False,
+    kernel: Kernel = "auto",
 ) -> tuple[PairLogps, PromptFeatures]:
     """`pair_forward` without gradient, for references and evaluation."""
-    return pair_forward(model, batch, needs, kernel=kernel)
+    return pair_forward(model, batch, needs, common=common, kernel=kernel)

@@ -24,6 +24,7 @@ class FrozenReference:
         wants_log_ppl: also score the prompts, for rules that read the reference's perplexity.
         wants_entropy: also give the entropy along the answers, for rules that read it.
         wants_states: also give the states along the answers, for rules that have the reference beside the policy.
+        wants_common: also score as many first tokens as both answers have, for losses that weigh the rest less.
         kernel: what carries the attention of packed batches out.
     """
 
@@ -35,20 +36,23 @@ class FrozenReference:
         wants_log_ppl: bool = False,
         wants_entropy: bool = False,
         wants_states: bool = False,
+        wants_common: bool = False,
         kernel: Kernel = "auto",
     ) -> None:
         self.model = model
         self.kernel: Kernel = kernel
         self.adapters_off = adapters_off
+        self.wants_common = wants_common
         wanted = {Need.LOG_PPL: wants_log_ppl, Need.ENTROPY: wants_entropy, Need.STATES: wants_states}
         self.needs = frozenset(need for need, wants in wanted.items() if wants)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of its scores, as a data set and a batch have them."""
-        also = {Need.LOG_PPL: "ref_log_ppl", Need.ENTROPY: "ref_entropy"}
         names = ("ref_chosen_logps", "ref_rejected_logps")
-        return (*names, *(name for need, name in also.items() if need in self.needs))
+        also = {Need.LOG_PPL: "ref_log_ppl", Need.ENTROPY: "ref_entropy"}
+        names = (*names, *(name for need, name in also.items() if need in self.needs))
+        return (*names, "ref_chosen_common_logps", "ref_rejected_common_logps") if self.wants_common else names
 
     @property
     def head(self) -> LogitHead | None:
@@ -59,11 +63,15 @@ class FrozenReference:
         """The reference's log-probabilities of both answers, and what else is wanted."""
         adapters = cast("PeftModel", self.model).disable_adapter() if self.adapters_off else nullcontext()
         with evaluating(self.model), adapters:
-            logps, features = scores_without_gradient(self.model, batch, self.needs, kernel=self.kernel)
+            logps, features = scores_without_gradient(
+                self.model, batch, self.needs, common=self.wants_common, kernel=self.kernel
+            )
         return ReferenceScores(
             chosen_logps=logps.chosen,
             rejected_logps=logps.rejected,
             log_ppl=features.log_ppl,
+            chosen_common_logps=logps.chosen_common,
+            rejected_common_logps=logps.rejected_common,
             entropy=_entropy_of(logps),
             states=logps.sums.states,
         )

@@ -1,9 +1,10 @@
 """A key for every number that the reference says of a row: what was scored, and by which reference.
 
-An answer's key is made of the prompt's tokens and the answer's own, all of which are scored; the key of a log PPL of
-the prompt's tokens and of which of them count; the key of an entropy along both answers of the prompt and of both. So a
-cut answer, another template or other counted tokens are other keys, while order, sharding, batch and which of the two
-answers was preferred are not in them, nor is the other answer in that of an answer.
+An answer's key is made of the prompt's tokens and the answer's own, all of which are scored; that of an answer's first
+tokens is the key of an answer that ends there, which has the same score; the key of a log PPL is made of the prompt's
+tokens and of which of them count; the key of an entropy along both answers of the keys of both. So a cut answer,
+another template or other counted tokens are other keys, while order, sharding, batch and which of the two answers was
+preferred are not in them, nor is the other answer in that of an answer.
 """
 
 import hashlib
@@ -70,22 +71,26 @@ class RowKeyMaker:
         start = self._began(b"answer")
         start.update(struct.pack("<q", len(prompt)))
         start.update(prompt)
-        keys = {"ref_chosen_logps": _of(start, chosen), "ref_rejected_logps": _of(start, rejected)}
+        keys = {"ref_chosen_logps": _ended(start, chosen), "ref_rejected_logps": _ended(start, rejected)}
         if self.wants_log_ppl:
             counted = self._began(b"log_ppl")
             counted.update(struct.pack("<qd", len(prompt), LOG_PPL_FLOOR))
             counted.update(prompt)
-            keys["ref_log_ppl"] = _of(counted, mask)
+            keys["ref_log_ppl"] = _ended(counted, mask)
         if "ref_entropy" in self.columns:
             answers = sorted((keys["ref_chosen_logps"], keys["ref_rejected_logps"]))
-            keys["ref_entropy"] = _of(self._began(b"entropy"), b"".join(answers))
+            keys["ref_entropy"] = _ended(self._began(b"entropy"), b"".join(answers))
+        if "ref_chosen_common_logps" in self.columns:
+            common = min(len(chosen), len(rejected))
+            keys["ref_chosen_common_logps"] = _ended(start, chosen[:common])
+            keys["ref_rejected_common_logps"] = _ended(start, rejected[:common])
         return tuple(keys[name] for name in self.columns)
 
     def _began(self, person: bytes) -> Any:
         return hashlib.blake2b(key=self.fingerprint.encode(), digest_size=KEY_BYTES, person=person)
 
 
-def _of(start: Any, content: bytes) -> bytes:
+def _ended(start: Any, content: bytes) -> bytes:
     """The key that begins so and ends with this."""
     whole = start.copy()
     whole.update(content)

@@ -7,13 +7,12 @@ import tiny
 from datasets import Dataset
 
 from betahead.beta.epsilon_dpo import PerturbedBeta
-from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
-from betahead.beta.learned import LearnedBeta
 from betahead.beta.madpo import RewardMarginWeight
 from betahead.beta.mallows import DispersionBeta
 from betahead.beta.odpo import OffsetTarget
 from betahead.errors import ConfigError, DataError
+from betahead.reference.frozen import FrozenReference, wants_of
 from betahead.train.scored import is_scored
 from betahead.train.trainer import DPOTrainer
 
@@ -34,14 +33,14 @@ def trainer(folder: Path, data: Any, **parts: Any) -> DPOTrainer:
 
 
 def test_a_data_set_is_scored_when_every_column_that_is_read_is_there() -> None:
-    assert is_scored(scored(), FixedBeta(0.1))
-    assert not is_scored(Dataset.from_list(tiny.records(3)), FixedBeta(0.1))
+    assert is_scored(scored(), tuple(SCORES))
+    assert not is_scored(Dataset.from_list(tiny.records(3)), tuple(SCORES))
     missing = (
         "the data must hold all columns of the reference or none, but lack ref_log_ppl beside ref_chosen_logps, "
         "ref_rejected_logps; add them, or remove the others to have the reference scored."
     )
     with pytest.raises(DataError, match=f"^{re.escape(missing)}$"):
-        is_scored(scored(), LearnedBeta(ppl_from="reference"))
+        is_scored(scored(), (*SCORES, "ref_log_ppl"))
 
 
 @pytest.mark.parametrize(
@@ -98,11 +97,11 @@ def test_a_given_beta_comes_with_the_data_to_the_trainer(tmp_path: Path) -> None
 
 
 def test_entropy_is_one_of_the_references_columns_for_a_rule_that_reads_it() -> None:
-    assert is_scored(
-        Dataset.from_list([row | SCORES | {"ref_entropy": 0.5} for row in tiny.records(3)]), DispersionBeta()
-    )
+    columns = FrozenReference(tiny.qwen2(), **wants_of(DispersionBeta())).columns
+    assert columns == (*SCORES, "ref_entropy")
+    assert is_scored(Dataset.from_list([row | SCORES | {"ref_entropy": 0.5} for row in tiny.records(3)]), columns)
     with pytest.raises(DataError, match=r"^the data must hold all columns of the reference or none, but lack ref_entr"):
-        is_scored(scored(), DispersionBeta())
+        is_scored(scored(), columns)
 
 
 def test_scores_that_came_with_the_data_are_refused_where_the_reference_itself_is_asked(tmp_path: Path) -> None:
