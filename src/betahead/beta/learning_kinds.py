@@ -56,6 +56,11 @@ def _budget(said: dict[str, Any]) -> BudgetLearning:
             f"{within['prior_on']!r} instead."
         )
     own = {name: value for name, value in said.items() if name in BudgetLearning.own}
+    if "target_kl" not in own:
+        raise ConfigError(
+            "`beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per answer the "
+            "policy may move."
+        )
     return BudgetLearning(**{**own, "allocation": allocation(**within)})
 
 
