@@ -49,7 +49,7 @@ FIXED = trained(HeldBeta())
         JointBeta(learning_rate=STILL, per="topic"),
         PerspectiveBeta(learning_rate=STILL, per="topic"),
         PerspectiveBeta(learning_rate=STILL, regulariser="linear", per="prompt"),
-        BudgetBeta(target_kl=0.5, allocation=HeldBeta(), rate=STILL, damping=0.0),
+        BudgetBeta(target_kl=0.5, allocation=HeldBeta(), rate=STILL),
         ControlledBeta(of=HeldBeta(), kind="permuted"),
         ControlledBeta(of=PerspectiveBeta(learning_rate=STILL), kind="permuted"),
         ControlledBeta(of=BatchBeta(response=0.0, drop=0.0), kind="permuted"),
@@ -64,7 +64,7 @@ def test_a_rule_without_what_makes_it_one_is_fixed_beta_to_the_last_bit(learning
 
 @pytest.mark.parametrize("allocation", [HeldBeta(push="even"), PerspectiveBeta(learning_rate=0.05, per="topic")])
 def test_a_budget_whose_level_is_frozen_is_its_allocation_to_the_last_bit(allocation):
-    found = trained(BudgetBeta(target_kl=0.5, allocation=allocation, rate=STILL, damping=0.0))
+    found = trained(BudgetBeta(target_kl=0.5, allocation=allocation, rate=STILL))
     alone = trained(allocation)
     assert torch.equal(found.shared, alone.shared) and torch.equal(found.log_beta, alone.log_beta)
 

@@ -75,15 +75,15 @@ def test_a_budget_that_cannot_be_spent_leaves_the_level_at_its_bound():
 
 
 def test_a_level_that_was_held_at_its_bound_leaves_it_at_the_first_reading_beyond_the_budget():
-    rule = BudgetBeta(target_kl=0.5, allocation=HeldBeta(), rate=0.3, damping=2.0, bounds=(0.02, 30.0))
+    rule = BudgetBeta(target_kl=0.5, allocation=HeldBeta(), rate=0.3, horizon=10.0, bounds=(0.02, 30.0))
     course = rule.begin(tabular_world(named_world("uniform"), [0]), 1)
     level, unspent = torch.zeros(1, 1, 200, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     for _ in range(1000):
         level = course.next_level(level, unspent)
     torch.testing.assert_close(level.exp(), torch.full_like(level, 0.02))
-    # From a relative excess of −1 to one of 1: the rate once, and the damping twice.
+    # From a relative excess of −1 to one of 1: the rate once, and twice as often as there are steps to the horizon.
     after = course.next_level(level, unspent + 1.0)
-    torch.testing.assert_close(after - level, torch.full_like(level, 0.3 + 2 * 2.0))
+    torch.testing.assert_close(after - level, torch.full_like(level, 0.3 * (1 + 2 * 10)))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_level_that_was_held_at_its_bound_leaves_it_at_the_first_reading_beyon
     [
         ({"target_kl": 0.0}, "`target_kl` must be above 0, but is 0.0 instead."),
         ({"target_kl": 1.0, "rate": 0.0}, "`rate` must be above 0, but is 0.0 instead."),
-        ({"target_kl": 1.0, "damping": -1.0}, "`damping` must be at least 0, but is -1.0 instead."),
+        ({"target_kl": 1.0, "horizon": -1.0}, "`horizon` must be at least 0, but is -1.0 instead."),
         (
             {"target_kl": 1.0, "bounds": (0.0, 1.0)},
             "`bounds` must be two rising numbers above 0, but are (0.0, 1.0) instead.",

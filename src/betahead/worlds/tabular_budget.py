@@ -41,7 +41,7 @@ class BudgetBeta(BetaLearning):
         target_kl: nats per answer; > 0.
         allocation: the way of setting β that finds this level in the place of its β₀.
         rate: of log β₀ per step; > 0. Steps are few and the KL is exact, hence a quick ascent.
-        damping: change of log β₀ per change of the relative excess of the KL; ≥ 0.
+        horizon: steps ahead whose KL the level answers to, if the policy goes on at its pace; ≥ 0.
         bounds: smallest and largest level.
 
     Source:
@@ -51,7 +51,7 @@ class BudgetBeta(BetaLearning):
     target_kl: PerConfig
     allocation: BetaLearning
     rate: float = 0.3
-    damping: float = 8.0
+    horizon: float = 27.0
     bounds: tuple[float, float] = BOUNDS
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class BudgetBeta(BetaLearning):
         """
         above_zero("target_kl", self.target_kl)
         above_zero("rate", self.rate)
-        at_least_zero("damping", self.damping)
+        at_least_zero("horizon", self.horizon)
         rising(self.bounds)
 
     def begin(self, world: TabularWorld, configs: int) -> BetaCourse:
@@ -87,7 +87,7 @@ class _Course(BetaCourse):
         self.of = of
         self.per, self.learning_rate = of.per, of.learning_rate
         target = torch.as_tensor(rule.target_kl, dtype=torch.float64).view(-1, 1)
-        self.ascent = DualAscent(target=target, rate=rule.rate, damping=rule.damping)
+        self.ascent = DualAscent(target=target, rate=rule.rate, horizon=rule.horizon)
         self.limits = (math.log(rule.bounds[0]), math.log(rule.bounds[1]))
         self.start: Tensor | None = None
         self.before = torch.zeros(())
