@@ -26,6 +26,18 @@ def test_a_rule_trains_by_its_name_and_lies_in_the_folder_of_the_run(kind, world
     assert set(rule.log_metrics()) <= set(next(line for line in lines if "loss" in line))
 
 
+def test_a_controller_of_the_kl_samples_as_often_as_it_is_told(world, betahead):
+    beta = "{kind: kl_controller, target_kl: 3.0, kl_every: 2, kl_prompts: 4, kl_tokens: 4}"
+    code, _, err = betahead("train", "one.yaml", f"beta={beta}")
+    assert code == 0, err
+    run = world / "runs" / "one"
+    rule = load_rule(run)
+    assert rule.settings["target_kl"] == 3.0 and float(rule.log_ratio) != 0.0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["kl/estimate"] > 0 for line in lines if "loss" in line] == [False, True, True, True]
+    assert json.loads((run / "training_prompts.json").read_text())["beta"], "one β for all prompts is a β of each"
+
+
 @pytest.mark.parametrize(
     ("beta", "line"),
     [

@@ -190,22 +190,22 @@ def test_a_resumed_run_ends_where_one_that_went_on_ends(settings: dict[str, Any]
 
 
 def disagreeing(pairs: Dataset) -> Dataset:
-    """The pairs, a third of them said the other way round too, so that a β decides where the policy rests."""
-    turned = pairs.select(range(len(pairs) // 3)).rename_columns({"chosen": "rejected", "rejected": "chosen"})
-    return concatenate_datasets([pairs, turned.select_columns(pairs.column_names)])
+    """Every pair twice as it is and once the other way round, so that β decides where the policy rests."""
+    turned = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"}).select_columns(pairs.column_names)
+    return concatenate_datasets([pairs, pairs, turned])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.03, 3.0])
 def test_a_language_model_ends_near_its_target_wherever_beta_starts(beta: float, tmp_path: Path) -> None:
-    said = {"kl_from": "samples", "kl_every": 2, "kl_prompts": 32, "kl_tokens": 4}
+    said = {"kl_from": "samples", "kl_every": 2, "kl_prompts": 24, "kl_tokens": 4}
     made = trainer(
         tmp_path,
-        controller(initial_beta=beta, target_kl=0.5, **said),
-        train_dataset=disagreeing(tiny.pairs(24)),
-        max_steps=300,
-        learning_rate=3e-3,
-        per_device_train_batch_size=8,
+        controller(initial_beta=beta, target_kl=1.0, **said),
+        train_dataset=disagreeing(tiny.pairs(12)),
+        max_steps=250,
+        learning_rate=1e-3,
+        per_device_train_batch_size=12,
         per_device_eval_batch_size=32,
         logging_steps=100,
     )
@@ -222,4 +222,4 @@ def test_a_language_model_ends_near_its_target_wherever_beta_starts(beta: float,
         eos_token_ids=made.kl_estimates.ends,
         batch_size=64,
     )
-    assert found.kl.nats == pytest.approx(0.5, rel=0.3)
+    assert found.kl.nats == pytest.approx(1.0, rel=0.2)
