@@ -1,18 +1,22 @@
 """Every method by name: what it computes, reads and costs, where it comes from, and how it is asked for."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from betahead.beta.card import MethodCard
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
-from betahead.beta.learned_settings import Learning
 from betahead.beta.learning_cards import LEARNING_CARDS
+from betahead.beta.learning_kinds import LEARNING, learning_named
 from betahead.beta.rule import BetaRule, Need
 from betahead.beta.table import CONTROLS, METHODS
 from betahead.errors import ConfigError
+from betahead.losses.settings import DEFAULTS as LOSS_DEFAULTS
+from betahead.losses.table import LOSSES, Loss
 from betahead.runs.yaml_text import to_yaml
 
 Group = Literal["rule", "learning", "control", "loss"]
@@ -29,6 +33,10 @@ _OF_PAIRS = {
     Need.ENTROPY: "the reference's whole vocabulary along both answers",
     Need.PERTURBED: "a live reference",
 }
+
+
+_LEAST_SMOOTHING = 1e-3
+_MUST_SAY: Mapping[str, Mapping[str, Any]] = {"budget": {"target_kl": 1.0}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +84,20 @@ class Method:
 
 def methods() -> list[Method]:
     """All of them, in the order of `GROUPS` and of their tables."""
-    return [*map(_rule, METHODS), *_learning(), *map(_control, CONTROLS)]
+    return [*map(_rule, METHODS), *_learning(), *map(_loss, LOSSES), *map(_control, CONTROLS)]
 
 
 def method_named(name: str) -> Method:
     """The method of that name.
 
     Raises:
-        ConfigError: with the nearest names, when there is none.
+        ConfigError: with the nearest name, when there is none.
     """
     known = {method.name: method for method in methods()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-    remedy = f"did you mean {' or '.join(near)}?" if near else "`betahead methods` shows them all."
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    remedy = f"did you mean {near[0]}?" if near else "`betahead methods` shows them all."
     raise ConfigError(f"NAME must be the name of a method, but is {name!r} instead; {remedy}")
 
 
@@ -142,19 +150,81 @@ def _refuses(rule: BetaRule) -> Iterator[str]:
 
 
 def _learning() -> Iterator[Method]:
-    for kind in get_args(Learning):
+    for kind, mode in LEARNING.items():
+        said: dict[str, Any] = {"kind": kind, **_MUST_SAY.get(kind, {})}
+        made = learning_named(said)
+        call = repr(kind if len(said) == 1 else said)
         yield _method(
             "learning",
             kind,
             LEARNING_CARDS[kind],
             reads="prompt",
-            needs="",
-            where=f"{LearnedBeta.__module__}.{LearnedBeta.__qualname__}",
-            defaults={},
-            refuses=("loss.kind other than sigmoid",) if LearnedBeta(learning=kind).links else (),
-            yaml=to_yaml({"beta": {"kind": "learned", "learning": {"kind": kind}}}),
-            python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={kind!r}))",
+            needs=", ".join(f"{name} is said" for name in said if name != "kind"),
+            where=f"{mode.__module__}.{mode.__qualname__}",
+            defaults={name: value for name, value in made.settings.items() if name not in said and value is not None},
+            refuses=(f"loss.kind other than {', '.join(sorted(made.links))}",) if made.links else (),
+            yaml=to_yaml({"beta": {"kind": "learned", "learning": said}}),
+            python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={call}))",
         )
+
+
+def _loss(name: str) -> Method:
+    row = LOSSES[name]
+    defaults = {
+        key: LOSS_DEFAULTS[key] for key in (*(("label_smoothing",) if row.smooths != "no" else ()), *row.settings)
+    }
+    said: dict[str, Any] = {"label_smoothing": _LEAST_SMOOTHING} if row.smooths == "must" else {}
+    call = ", ".join(f"{key}={value!r}" for key, value in {"loss_type": name, **said}.items())
+    _, title, _ = row.source.split(", ", 2)
+    return Method(
+        name=name,
+        group="loss",
+        title=title,
+        formula=row.formula,
+        reads=row.reads,
+        needs=", ".join(_needs_of_loss(row)),
+        cost="nothing",
+        source=row.source,
+        deviates=_deviates(row.loss),
+        checked="code",
+        where=f"{row.loss.__module__}.{row.loss.__name__}",
+        defaults=defaults,
+        refuses=tuple(_refuses_of_loss(row)),
+        yaml=to_yaml({"loss": {"kind": name, **said}}),
+        python=f"DPOTrainer(…, args=DPOConfig({call}))",
+    )
+
+
+def _needs_of_loss(row: Loss) -> Iterator[str]:
+    if row.per_token:
+        yield "means per token, not sums"
+    if not row.needs_reference:
+        yield "no reference"
+    if row.smooths == "must":
+        yield "loss.label_smoothing above 0"
+    if row.has_shift:
+        yield "the running mean of the rewards"
+    if row.on_batch and row.reads != "chosen answer":
+        yield "the pairs of a pass together"
+
+
+def _refuses_of_loss(row: Loss) -> Iterator[str]:
+    if row.smooths == "no":
+        yield "loss.label_smoothing"
+    if not row.other_divergences:
+        yield "loss.f_divergence_type other than reverse_kl"
+    if row.on_batch:
+        yield "train.max_batch_tokens"
+    if row.reads in ("log-ratios", "margins of both models"):
+        yield "rules whose margin is the policy's own"
+    if row.reads == "log-ratios":
+        yield "rules that move a target"
+
+
+def _deviates(function: Callable[..., Any]) -> str:
+    """The paragraph of that name in the docstring of a loss."""
+    found = re.search(r"^Deviates:\n((?:    .*\n?)+)", inspect.getdoc(function) or "", re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
 
 
 def _control(control: type[BetaRule]) -> Method:
