@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import tiny
-import torch
 import trl
 
-from betahead.beta.wpo import OnPolicyWeight
 from betahead.train.trainer import DPOTrainer
+from betahead.types import bundled
 
 # TRL 1.16.0 sets and reads names that transformers 5.23 has deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:`(is_)?gradient_checkpointing` is deprecated:FutureWarning")
@@ -48,11 +47,17 @@ def test_losses_and_gradients_are_trls(family: str, loss: str, road: str, tmp_pa
     mine = DPOTrainer(
         make(0),
         make(1),
-        tiny.arguments(tmp_path / "betahead", **settings(tmp_path / "betahead", loss), forward=road),
+        tiny.arguments(
+            tmp_path / "betahead",
+            **settings(tmp_path / "betahead", loss),
+            beta=0.4,
+            use_weighting=True,
+            forward=road,
+        ),
         train_dataset=pairs,
         processing_class=tiny.tokenizer(),
-        beta=OnPolicyWeight(0.4, cap=None),
     )
+    assert mine.rule.settings == {"beta": 0.4, "cap": None}
     wanted = theirs.compute_loss(theirs.model, theirs.data_collator([theirs.train_dataset[i] for i in range(4)]))
     found = mine.compute_loss(mine.model, dict(mine.collate([mine.train_dataset[i] for i in range(4)])))
     wanted.backward()
@@ -62,16 +67,8 @@ def test_losses_and_gradients_are_trls(family: str, loss: str, road: str, tmp_pa
         gradient = mine.model.policy.get_parameter(name).grad
         assert gradient is not None and parameter.grad is not None
         assert (gradient - parameter.grad).abs().max() <= 2e-5 * parameter.grad.abs().max(), name
-    weights = torch.tensor([mine.rule(*_shaped(mine, i)).weight.item() for i in range(4)])
-    assert (weights.max() / weights.min()) > 1.5
-
-
-def _shaped(mine: DPOTrainer, row: int) -> tuple[Any, torch.Tensor]:
-    from betahead.types import PairReading, bundled
-
-    batch = dict(mine.collate([mine.train_dataset[row]]))
+    batch = dict(mine.collate([mine.train_dataset[i] for i in range(4)]))
     scores = mine.reference.scores(bundled(batch))
     policy, features = mine.model.scored(bundled(batch | scores.columns()))
-    from dataclasses import replace
-
-    return replace(features, pair=PairReading.of(policy, scores)), torch.zeros(1)
+    weights = mine.model.shaped(policy, features, scores)[1].weight
+    assert weights.max() / weights.min() > 1.5

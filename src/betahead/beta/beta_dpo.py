@@ -42,6 +42,7 @@ class BatchAdaptiveBeta(BatchRule):
     """
 
     kind: ClassVar[str] = "beta_dpo"
+    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="β-DPO",
         formula=(

@@ -56,7 +56,7 @@ class ControlledBeta(BetaRule):
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate = of.learning_rate
         self.columns, self.positive, self.of_reference = of.columns, of.positive, of.of_reference
-        self.margin_of, self.moves_target = of.margin_of, of.moves_target
+        self.margin_of, self.moves_target, self.weighs = of.margin_of, of.moves_target, of.weighs
         self.perturbation, self.drifts_from = of.perturbation, of.drifts_from
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})

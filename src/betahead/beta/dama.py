@@ -47,6 +47,7 @@ class BoundedRatioBeta(BatchRule):
     """
 
     kind: ClassVar[str] = "dama"
+    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="DAMA",
         formula=(

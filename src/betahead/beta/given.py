@@ -48,6 +48,7 @@ class GivenBeta(BetaRule):
         self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
         one_of("push", push, ("beta", "even"))
         self.push: Literal["beta", "even"] = push
+        self.weighs = push == "even"
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -41,6 +41,7 @@ class RewardMarginWeight(BetaRule):
 
     kind: ClassVar[str] = "madpo"
     reads: ClassVar[Reads] = "pair"
+    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="MADPO",
         formula=(

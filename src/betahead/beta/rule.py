@@ -42,6 +42,7 @@ class BetaRule(nn.Module, ABC):
         perturbation: ε of `Need.PERTURBED`.
         drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
         margin_of: what h is measured against.
+        weighs: the weight of its shaping is not 1, so that a loss must keep pairs apart.
         moves_target: the target of its shaping is not 0, so that a loss must have a margin to take it from.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
         couple: whether gradient may flow from β through the prompt features into the policy.
@@ -65,6 +66,7 @@ class BetaRule(nn.Module, ABC):
     perturbation: float = 0.0
     drifts_from: float | None = None
     margin_of: MarginOf = "reference"
+    weighs: bool = False
     moves_target: bool = False
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
 

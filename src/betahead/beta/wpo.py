@@ -32,6 +32,7 @@ class OnPolicyWeight(BetaRule):
 
     kind: ClassVar[str] = "wpo"
     reads: ClassVar[Reads] = "pair"
+    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="WPO",
         formula="weight_i = min(cap, exp(Σ over both answers of mean_t [log π(y_t) − log Σ_v π(v)²]))",

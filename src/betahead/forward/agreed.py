@@ -12,13 +12,19 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
     """The objective with margins as the rule has them.
 
     Raises:
-        ConfigError: for a loss that the rule is not made for, that has no place for the target which the rule moves, or
-            that compares with a reference where the rule's margin does not.
+        ConfigError: for a loss that the rule is not made for, that has no place for the target which the rule moves or
+            for its weights, or that compares with a reference where the rule's margin does not.
     """
     for kind in objective.kinds:
         rule.check_link(kind)
     if rule.moves_target:
         _check_reads(objective, ("margin", "margins of both models"), f"`beta.kind: {rule.kind}`, which moves a target")
+    together = [kind for kind in objective.on_batch if LOSSES[kind].reads != "chosen answer"]
+    if rule.weighs and together:
+        raise ConfigError(
+            f"`loss.kind` must be a loss that keeps pairs apart with `beta.kind: {rule.kind}`, which weighs them, but "
+            f"is {together[0]} instead, in which they act on one another; use another of the two."
+        )
     if rule.margin_of == "reference":
         return objective
     why = f"`beta.kind: {rule.kind}`, whose margin is the policy's own"

@@ -141,6 +141,10 @@ def _needs(rule: BetaRule) -> Iterator[str]:
 def _refuses(rule: BetaRule) -> Iterator[str]:
     if rule.links is not None:
         yield f"loss.kind other than {', '.join(sorted(rule.links))}"
+    if rule.links is None and rule.weighs:
+        yield "losses in which the pairs of a pass act on one another"
+    if rule.links is None and rule.moves_target:
+        yield "losses of both log-ratios apart, which have no place for a target"
     if Need.PERTURBED in rule.of_reference:
         yield "reference.cache other than live; data with the reference's columns"
     if rule.reads == "batch":

@@ -37,6 +37,8 @@ class DPOConfig(TrainingArguments):
         discopop_tau: temperature of `discopop`.
         simpo_gamma: target margin of `simpo`, in units of β·margin.
         dr_dpo_beta: temperature β′ of `dr_dpo`.
+        use_weighting: weigh pairs by how sure the policy is of both answers, WPO without its cap; the same as
+            `DPOTrainer(beta=OnPolicyWeight(beta, cap=None))`. Not together with a rule.
         max_length: tokens of prompt and answer together; longer answers are cut at their end, prompts without room for
             an answer are dropped and counted. None for no limit.
         precompute_ref_log_probs: score the reference once before training; False scores it at every step.
@@ -83,6 +85,7 @@ class DPOConfig(TrainingArguments):
     discopop_tau: float = 0.05
     simpo_gamma: float = 0.5
     dr_dpo_beta: float = 1.0
+    use_weighting: bool = False
     max_length: int | None = 1024
     precompute_ref_log_probs: bool = True
     reference_cache: str | None = None
@@ -129,7 +132,7 @@ class DPOConfig(TrainingArguments):
             )
         _whole("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, or_none=True)
         _whole("dataset_num_proc", self.dataset_num_proc, 1, or_none=True)
-        for key in ("precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
+        for key in ("use_weighting", "precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
             _flag(key, getattr(self, key))
         _share("max_dropped", self.max_dropped)
         check_fields(vars(self))

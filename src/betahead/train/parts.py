@@ -21,6 +21,7 @@ from transformers import (
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.live import check_reference
 from betahead.beta.rule import BetaRule
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
@@ -31,7 +32,7 @@ DEFAULT_BETA = 0.1
 
 
 def rule_from(beta: float | BetaRule | None, args: DPOConfig) -> BetaRule:
-    """The beta rule: the one given, or a fixed β from a number, from `DPOConfig.beta` or 0.1.
+    """The beta rule: the one given, or a fixed β from a number, from `DPOConfig.beta` or 0.1, weighing pairs or not.
 
     Raises:
         ConfigError: when β is given twice, or the rule asks the reference what was computed beforehand.
@@ -43,7 +44,13 @@ def rule_from(beta: float | BetaRule | None, args: DPOConfig) -> BetaRule:
         )
     if not isinstance(beta, BetaRule):
         number = args.beta if beta is None else beta
-        return FixedBeta(DEFAULT_BETA if number is None else number)
+        number = DEFAULT_BETA if number is None else number
+        return OnPolicyWeight(number, cap=None) if args.use_weighting else FixedBeta(number)
+    if args.use_weighting:
+        raise ConfigError(
+            f"`use_weighting` must be False with a rule as `beta`, but is True beside {shown}; of the rules, "
+            "OnPolicyWeight is the one that weighs so."
+        )
     check_reference(beta, precomputed=args.precompute_ref_log_probs, cache=args.reference_cache)
     return beta
 

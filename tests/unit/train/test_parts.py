@@ -17,6 +17,7 @@ from transformers import (
 
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
+from betahead.beta.wpo import OnPolicyWeight
 from betahead.errors import ConfigError, DataError
 from betahead.forward.model import PreferenceModel
 from betahead.train.parts import (
@@ -194,3 +195,17 @@ def test_what_is_not_a_tensor_stays_on_its_way_to_the_device() -> None:
     moved = on_device({"a": torch.zeros(1), "b": "text"}, torch.device("meta"))
     assert moved["a"].device.type == "meta"
     assert moved["b"] == "text"
+
+
+def test_weighting_by_its_name_in_trl_is_a_rule_and_is_refused_beside_one(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path, use_weighting=True)
+    for beta, wanted in ((None, 0.1), (0.3, 0.3)):
+        rule = rule_from(beta, args)
+        assert isinstance(rule, OnPolicyWeight)
+        assert rule.settings == {"beta": wanted, "cap": None}
+    sentence = (
+        "`use_weighting` must be False with a rule as `beta`, but is True beside FixedBeta; of the rules, "
+        "OnPolicyWeight is the one that weighs so."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        rule_from(FixedBeta(0.1), args)

@@ -1,0 +1,70 @@
+"""Rules and losses: every combination trains, or is refused in one sentence that names both."""
+
+import pytest
+
+from betahead.beta.learned import LearnedBeta
+from betahead.beta.rule import BetaRule
+from betahead.beta.table import METHODS
+from betahead.errors import ConfigError
+from betahead.forward.agreed import agreed
+from betahead.losses.objective import objective_of
+from betahead.losses.table import LOSSES
+
+RULES = {rule.kind: rule for rule in METHODS}
+OF_TARGETS = {"odpo", "alpha_dpo", "gamma_po", "amapo"}
+OF_WEIGHTS = {"wpo", "madpo", "beta_dpo", "dama"}
+OF_MEANS = {"alpha_dpo", "gamma_po", "amapo"}
+"""Rules whose margin is the policy's own."""
+
+WITHOUT_A_PLACE = {"nca_pair", "bco_pair", "bco", "sppo_hard", "apo_zero", "apo_down", "cal_dpo", "aot_unpaired"}
+"""Losses of both log-ratios apart, in which a target has no place."""
+TOGETHER = {"dr_dpo", "aot", "aot_unpaired"}
+"""Losses in which the pairs of a pass act on one another."""
+
+
+def made(kind: str) -> BetaRule:
+    rule = RULES[kind]()
+    if isinstance(rule, LearnedBeta):
+        rule.build(4, seed=0)
+    return rule
+
+
+def refusal(rule: str, loss: str) -> str | None:
+    """The sentence, or None where the two go together."""
+    try:
+        agreed(objective_of(loss, label_smoothing=0.1 if LOSSES[loss].smooths == "must" else 0.0), made(rule))
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def test_the_attributes_of_rules_are_what_they_do() -> None:
+    assert {kind for kind in RULES if made(kind).moves_target} == OF_TARGETS
+    assert {kind for kind in RULES if made(kind).weighs} == OF_WEIGHTS
+    assert {kind for kind in RULES if made(kind).margin_of == "policy"} == OF_MEANS
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_goes_with_every_loss_that_has_a_place_for_what_it_gives(rule: str) -> None:
+    links = made(rule).links
+    for loss in LOSSES:
+        wrong = (
+            (links is not None and loss not in links)
+            or (rule in OF_TARGETS and loss in WITHOUT_A_PLACE)
+            or (rule in OF_WEIGHTS and loss in TOGETHER)
+            or (rule in OF_MEANS and loss in WITHOUT_A_PLACE | {"aot"})
+        )
+        sentence = refusal(rule, loss)
+        assert (sentence is not None) == wrong, (loss, sentence)
+        if sentence is not None:
+            assert sentence.startswith("`loss.kind` must be ") and f"but is {loss} instead" in sentence
+            assert sentence.endswith(".") and sentence.count(". ") == 0
+
+
+def test_weights_of_pairs_are_refused_where_pairs_act_on_one_another() -> None:
+    assert refusal("wpo", "aot") == (
+        "`loss.kind` must be a loss that keeps pairs apart with `beta.kind: wpo`, which weighs them, but is aot "
+        "instead, in which they act on one another; use another of the two."
+    )
+    # An anchor on the chosen answers is not weighed.
+    assert refusal("wpo", "sft") is None
