@@ -1,5 +1,6 @@
 """β-DPO: one β for each batch, larger where the batch's margins are above their moving mean; outliers are dropped."""
 
+import math
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
@@ -84,6 +85,11 @@ class BatchAdaptiveBeta(BatchRule):
         self.seed = checked_seed(seed)
         self.moments = MovingMoments(self.momentum, start)
         self.filter = GaussianFilter(self.drop, self.seed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The floor, and nothing above: the log shows the share of pairs that the floor holds."""
+        return self.floor, math.inf
 
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """The batch's β for every pair; a dropped pair weighs 0, and the others n/kept."""

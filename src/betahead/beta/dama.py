@@ -95,6 +95,11 @@ class BoundedRatioBeta(BatchRule):
         self.moments = MovingMoments(self.momentum, start)
         self.filter = GaussianFilter(self.drop, self.seed)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The floor, and nothing above: the log shows the share of pairs that the floor holds."""
+        return self.floor, math.inf
+
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """β of every pair; a dropped pair weighs 0, and the others n/kept.
 

@@ -1,5 +1,6 @@
 """The rule this package exists for: β computed by a BetaHead and learned with the policy."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -145,7 +146,8 @@ class LearnedBeta(ModedBeta):
         """w of the published formula, p when it is learned, and the state of the way of learning."""
         metrics = self.mode.log_metrics(self.resolved.initial_beta)
         if self.head.form == "banded":
-            metrics["beta/w"] = self.head.weight * torch.as_tensor(self.mode.log_shift()).exp()
+            shift = self.mode.log_shift()
+            metrics["beta/w"] = self.head.weight * (shift.exp() if isinstance(shift, Tensor) else math.exp(shift))
             if self.head.ppl_exponent == "learned":
                 metrics["beta/ppl_exponent"] = self.head.exponent.detach()
         return metrics

@@ -20,6 +20,7 @@ from betahead.beta.rule import BetaRule
 from betahead.beta.table import METHODS
 from betahead.errors import ConfigError, DataError
 from betahead.losses.preference import preference_loss
+from betahead.train.metrics import PairMetrics
 from betahead.types import PromptFeatures
 
 
@@ -214,6 +215,20 @@ def test_the_ratio_of_dama_is_bounded_where_beta_dpo_drifts_below_zero() -> None
     assert float(linear.moments.mean) > 5
     for rule_margin in (torch.linspace(0, 200, 4), torch.linspace(0, 1, 4)):
         assert bool((bounded(features, rule_margin).beta < 0.2).all())
+
+
+@pytest.mark.parametrize("kind", ["beta_dpo", "dama"])
+def test_the_share_of_pairs_at_the_floor_is_reported(kind: str) -> None:
+    rule = readings.RULES[kind](0.1, drop=0.0, floor=0.05)
+    metrics = PairMetrics(rule.bounds)
+    for height in (5.0, 5.0, -50.0, 5.0):
+        margin = torch.full((4,), height)
+        beta = rule(PromptFeatures(pairs=4), margin).beta
+        rest = dict.fromkeys(
+            ("chosen_logps", "rejected_logps", "chosen_rewards", "rejected_rewards", "penalty"), margin
+        )
+        metrics.add({"margin": margin, "beta": beta, **rest})
+    assert metrics.reduce(lambda t: t)["beta/at_bound"] == 0.25
 
 
 def test_the_controller_drifts_no_further_than_its_bounds_and_says_so() -> None:
