@@ -143,7 +143,8 @@ class LearnedBeta(ModedBeta):
         """w of the published formula, p when it is learned, and the state of the way of learning."""
         metrics = self.mode.log_metrics(self.resolved.initial_beta)
         if self.head.form == "banded":
-            metrics["beta/w"] = self.head.weight * torch.as_tensor(self.mode.log_shift()).exp()
+            shift, weight = self.mode.log_shift(), self.head.weight
+            metrics["beta/w"] = weight * shift.exp() if isinstance(shift, Tensor) else weight
             if self.head.ppl_exponent == "learned":
                 metrics["beta/ppl_exponent"] = self.head.exponent.detach()
         return metrics
