@@ -82,28 +82,32 @@ def said_of(
     return SaidOfPairs(z.numpy(), first.flatten(2).numpy(), second.flatten(2).numpy(), finite.numpy())
 
 
-def fitted_slope(pairs: HeldOutPairs, said: SaidOfPairs) -> Float[np.ndarray, "seeds configs"]:
-    """1/T of the one temperature with which σ(z/T) has the least NLL on these pairs; T > 0.
-
-    Returns:
-        Values ≥ 0: 0, an infinite temperature, where all z are 0 or point the wrong way.
-    """
-    return np.nan_to_num(np.maximum(soft_slope(said.z, pairs.chance, pairs.weight), 0.0))
+def pair_slope(pairs: HeldOutPairs, said: SaidOfPairs) -> Float[np.ndarray, "seeds configs"]:
+    """The a with which σ(a·z) has the least NLL on these pairs; nan where all z are 0."""
+    return soft_slope(said.z, pairs.chance, pairs.weight)
 
 
 def pair_measures(
-    pairs: HeldOutPairs, said: SaidOfPairs, slope: Float[np.ndarray, "seeds configs"], *, tempered: bool
+    pairs: HeldOutPairs,
+    said: SaidOfPairs,
+    slope: Float[np.ndarray, "seeds configs"],
+    fitted: Float[np.ndarray, "seeds configs"],
+    *,
+    tempered: bool,
 ) -> Mapping[str, Float[np.ndarray, "seeds configs"]]:
     """The measures of the group `held-out pairs`; nan for runs that are not finite.
 
     Args:
         pairs: held out.
         said: of them.
-        slope: 1/T of a temperature that was fitted on other pairs.
+        slope: `pair_slope` of these pairs.
+        fitted: that of the pairs on which the one temperature is fitted, 1/T; where it is nan or below 0 no temperature
+            helps, and T is infinite.
         tempered: whether the policy is read with that temperature in the first place.
     """
+    factor = np.nan_to_num(np.maximum(fitted, 0.0))
     p, w = pairs.chance, pairs.weight
-    cool = slope[..., None] * said.z
+    cool = factor[..., None] * said.z
     z = cool if tempered else said.z
     with np.errstate(invalid="ignore"):  # of runs that diverged
         found = {
@@ -116,7 +120,7 @@ def pair_measures(
         "held_out_nll": soft_nll(z, p, w),
         "held_out_brier": soft_brier(z, p, w),
         "held_out_ece": soft_ece(z, p, w),
-        "held_out_slope": soft_slope(z, p, w),
+        "held_out_slope": slope / np.where(factor > 0.0, factor, np.nan) if tempered else slope,
         "tempered_nll": soft_nll(cool, p, w),
         "tempered_ece": soft_ece(cool, p, w),
     }

@@ -12,9 +12,9 @@ from betahead.worlds.tabular import TabularWorld
 from betahead.worlds.tabular_held_out import (
     HeldOutPairs,
     SaidOfPairs,
-    fitted_slope,
     held_out_pairs,
     pair_measures,
+    pair_slope,
     said_of,
 )
 from betahead.worlds.tabular_training import Moment, policy_logps
@@ -60,8 +60,9 @@ class TabularMeasures:
     def __call__(self, moment: Moment) -> Mapping[str, Float[np.ndarray, "seeds configs"]]:
         """The measures at a moment of training."""
         said = self._said(moment, self.scored)
-        slope = fitted_slope(self.dev, said if self.dev is self.scored else self._said(moment, self.dev))
-        pairs = pair_measures(self.scored, said, slope, tempered=self.tempered)
+        slope = pair_slope(self.scored, said)
+        fitted = slope if self.dev is self.scored else pair_slope(self.dev, self._said(moment, self.dev))
+        pairs = pair_measures(self.scored, said, slope, fitted, tempered=self.tempered)
         return {**pairs, **retention(self.unrelated, moment.shared)}
 
     def _said(self, moment: Moment, pairs: HeldOutPairs) -> SaidOfPairs:
