@@ -50,7 +50,7 @@ class CorpusTexts:
 def corpus_texts(documents: Iterable[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> CorpusTexts:
     """Prompts with their answers as token ids."""
     renderer = PromptRenderer(tokenizer)
-    pairs = [Pair(prompt=p, chosen=a, rejected="b", domain="", strength=None, where="corpus") for p, a in documents]
+    pairs = [Pair(prompt=p, chosen=a, rejected="b", domain="", where="corpus") for p, a in documents]
     ids = [tokenize_pair(pair, renderer) for pair in pairs]
     return CorpusTexts(prompts=[one.prompt_ids for one in ids], answers=[[one.chosen_ids] for one in ids])
 
