@@ -37,7 +37,8 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
 
 def reads_reference(objective: Objective, rule: BetaRule) -> bool:
     """Whether loss or rule reads a reference; without, none has to be scored."""
-    return agreed(objective, rule).needs_reference or rule.ppl_from == "reference" or Need.PAIR in rule.needs
+    of_rule = rule.ppl_from == "reference" or Need.PAIR in rule.needs or rule.kl_sampling is not None
+    return agreed(objective, rule).needs_reference or of_rule
 
 
 def _check_reads(objective: Objective, readings: tuple[Reads, ...], why: str) -> None:

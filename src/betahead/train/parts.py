@@ -182,11 +182,10 @@ def reference_for(
         new_adapter: the policy has an adapter that the reference is without.
     """
     policy: nn.Module = preference.policy
-    once = args.precompute_ref_log_probs and preference.rule.kl_sampling is None
     if given is not None:
         given.requires_grad_(False)
         policy = nn.Module.to(given, args.device)
-    elif not new_adapter and not once:
+    elif not new_adapter and (not args.precompute_ref_log_probs or preference.rule.kl_sampling is not None):
         policy = deepcopy(policy).requires_grad_(False)
     return FrozenReference(
         policy,

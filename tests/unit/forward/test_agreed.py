@@ -90,6 +90,7 @@ def test_the_loss_is_then_of_the_policys_mean_log_probabilities() -> None:
     [
         ("sigmoid", FixedBeta(0.1), True),
         ("simpo", FixedBeta(0.1), False),
+        ("simpo", LearnedBeta(), False),
         ("simpo", LearnedBeta(ppl_from="reference"), True),
         ("sigmoid", OwnMargin(0.1), False),
         ("sigmoid", Reading(0.1), True),

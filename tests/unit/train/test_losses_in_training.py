@@ -32,14 +32,13 @@ def trainer(folder: Path, *, beta: Any = 0.3, ref_model: Any = None, pairs: int 
 @pytest.mark.parametrize("kind", sorted(LOSSES))
 def test_every_loss_trains_from_where_policy_and_reference_are_one(kind: str, tmp_path: Path) -> None:
     smoothing = 0.1 if LOSSES[kind].smooths == "must" else 0.0
-    made = trainer(tmp_path, loss_type=kind, label_smoothing=smoothing, max_steps=3)
+    made = trainer(tmp_path, loss_type=kind, label_smoothing=smoothing, max_steps=2, pairs=6)
     start = tiny.qwen2()
     made.train()
     losses = [line["loss"] for line in made.state.log_history if "loss" in line]
-    assert len(losses) == 3 and torch.tensor(losses).isfinite().all()
+    assert len(losses) == 2 and torch.tensor(losses).isfinite().all()
     moved = [not torch.equal(p, start.get_parameter(name)) for name, p in made.model.policy.named_parameters()]
     assert all(moved)
-    assert made.evaluate()["eval_loss"] > -1e6
 
 
 @pytest.mark.parametrize("kinds", ["simpo", "sft", ["simpo", "sft"]], ids=str)
