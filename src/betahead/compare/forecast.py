@@ -11,7 +11,9 @@ from betahead.compare.resolved import ResolvedPlan
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, equivalence_power, minimum_detectable_effect
 
-_TIMED_RUNS = 16
+# Runs that are timed: one, and more where one takes too short a time to tell.
+_TIMED_RUNS = (1, 16)
+_LONG_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +156,12 @@ def _seconds_per_run(resolved: ResolvedPlan) -> tuple[float, str]:
     if stated is not None:
         return stated, "stated in the plan"
     first = pool_items(resolved)[0]
-    timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:_TIMED_RUNS])
-    seconds = run_item(resolved, timed).seconds
-    runs = len(timed.runs)
+    runs, seconds = 0, 0.0
+    for most in _TIMED_RUNS:
+        timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:most])
+        runs, seconds = len(timed.runs), run_item(resolved, timed).seconds
+        if seconds >= _LONG_SECONDS:
+            break
     return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {first.method} in {first.cell}"
 
 

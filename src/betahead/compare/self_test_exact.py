@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from betahead.errors import ConfigError
 from betahead.worlds.outcome import Axis, Outcome, WorldMethod
@@ -33,6 +34,7 @@ class ExactMethod:
         prize: what a run wins besides, with the chance `chance`.
         taste: SD over prompts of what a prompt gives it; its mean over prompts at large is 0.
         knob: whether it has a knob that changes its luck and is worth nothing.
+        diverges: whether its runs on test end in numbers that are not finite.
         parent: what it contains, for a claim about its mechanism.
         placebo: it without its information.
     """
@@ -44,6 +46,7 @@ class ExactMethod:
     chance: float = 0.0
     taste: float = 0.0
     knob: bool = False
+    diverges: bool = False
     parent: str | None = None
     placebo: str | None = None
 
@@ -67,6 +70,7 @@ class ExactWorld:
         common: SD of the luck that all methods share.
         best: logarithm to base 10 of the best learning rate, by split.
         level: of gold, by split.
+        swing: what a decade of learning rate adds on dev with even seeds, and takes with odd ones.
     """
 
     def __init__(
@@ -78,8 +82,9 @@ class ExactWorld:
         common: float = 5.0,
         best: Mapping[str, float] | None = None,
         level: Mapping[str, float] | None = None,
+        swing: float = 0.0,
     ) -> None:
-        self.name, self.draw, self.common = name, draw, common
+        self.name, self.draw, self.common, self.swing = name, draw, common, swing
         self.same_prompts = name.endswith("shared")
         self.prompts = 12 if self.same_prompts else 1
         self.best = best or {"eval": -1.5, "test": -1.5}
@@ -112,6 +117,7 @@ class ExactWorld:
             "common": self.common,
             "best": dict(self.best),
             "level": dict(self.level),
+            "swing": self.swing,
         }
 
     def quality(self, learning_rate: float, split: Literal["eval", "test"]) -> float:
@@ -138,15 +144,21 @@ class ExactWorld:
         quality = np.array([self.quality(values["learning_rate"], split) for values in configurations])
         angle = np.array([6.0 * math.log10(v["learning_rate"] * v.get("knob", 1.0) ** 0.5) for v in configurations])
         luck = np.stack([self._luck(one, seed, split, angle) for seed in seeds], axis=1)
+        if split == "eval":
+            decades = np.log10([values["learning_rate"] for values in configurations])
+            luck = luck + self.swing * np.outer(decades, [1.0 - 2.0 * (seed % 2) for seed in seeds])
         tastes = one.taste * self._draws(one.name, self.draw, split).standard_normal(self.prompts)
         value = (quality[:, None] + luck)[..., None] + (tastes if self.same_prompts else 0.0)
         shares = np.array(_CHECKPOINTS)[:, None]
         reward = shares * value[:, :, None, :]
+        finite = not (one.diverges and split == "test")
+        if not finite:
+            reward[:, :, -1] = np.nan
         return Outcome(
             reward=reward,
             kl=np.broadcast_to(shares**2, reward.shape),
-            win_rate=1.0 / (1.0 + np.exp(-reward)),
-            finite=np.ones(reward.shape[:2], dtype=bool),
+            win_rate=expit(reward),
+            finite=np.full(reward.shape[:2], finite),
             checkpoints=_CHECKPOINTS,
             same_prompts=self.same_prompts,
             log_beta=None,

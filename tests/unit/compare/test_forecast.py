@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 import pytest
-from bandit import PLAN, bandit_of
+from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.board import Board, Standing
 from betahead.compare.forecast import duration, forecast, sentences
@@ -27,6 +29,17 @@ def test_the_time_of_a_run_is_measured_or_stated():
     assert forecast(resolved_of()).basis == "measured on 16 runs of fixed in bandit/one"
     stated = forecast(resolved_of(PLAN + "seconds_per_run: 3\n"))
     assert (stated.basis, stated.seconds) == ("stated in the plan", 3 * (stated.pool_runs + stated.final_runs))
+
+
+def test_one_run_that_takes_long_is_enough_to_time_it():
+    class Long(GaussianBandit):
+        def run(self, method, configurations, seeds, *, split):
+            return replace(super().run(method, configurations, seeds, split=split), seconds=7.0 * len(seeds))
+
+    resolved = resolve(load_plan(PLAN), Long)
+    found = forecast(resolved)
+    assert (found.basis, found.seconds_per_run) == ("measured on 1 run of fixed in bandit/one", 7.0)
+    assert len(resolved.worlds["bandit/one"].calls) == 1
 
 
 def test_power_is_that_of_the_statistics():

@@ -27,6 +27,11 @@ def test_tuning_seeds_are_never_final_seeds():
     assert not set(resolved.tuning_seeds) & set(resolved.final_seeds)
 
 
+def test_the_largest_seed_of_a_plan_gives_seeds_that_every_generator_takes():
+    # NumPy's old generator ends at 2^32, and 2^31 − 1 draws the answers of the reference.
+    assert max(resolved_of(PLAN + "seed: 1999999\n").final_seeds) < 2**31 - 1
+
+
 def test_the_hash_names_what_decides_and_no_line_break():
     first = resolved_of()
     assert first.hash == resolved_of(PLAN.replace("rope: 0.01", "rope:   0.01   # a remark")).hash
