@@ -18,7 +18,9 @@ from betahead.errors import ConfigError
 from betahead.worlds.outcome import Axis, Outcome, WorldMethod
 
 _SPLITS = {"eval": 1, "test": 2}
-_CHECKPOINTS = (0.0, 0.5, 1.0)
+# By share of training: KL, and the part of a run's worth that its reward is. It is all there at the KL that counts, on
+# a path that bends and ends lower, so a checkpoint more or less shows.
+_PATH = {0.0: (0.0, 0.0), 0.5: (1.0, 0.6), 0.75: (4.0, 1.0), 1.0: (9.0, 0.2)}
 _KNOB = Axis(name="knob", low=0.1, high=10.0)
 # What a decade of learning rate away from the best one costs: far more than the luck of a run.
 _STEEP = 10.0
@@ -106,8 +108,8 @@ class ExactWorld:
         }
 
     def kl_targets(self) -> tuple[float, ...]:
-        """The KL of the last checkpoint, so that gold there is what a run is worth."""
-        return (1.0,)
+        """The KL of a checkpoint, so that gold there is what a run is worth."""
+        return (4.0,)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that a run depends on."""
@@ -149,17 +151,17 @@ class ExactWorld:
             luck = luck + self.swing * np.outer(decades, [1.0 - 2.0 * (seed % 2) for seed in seeds])
         tastes = one.taste * self._draws(one.name, self.draw, split).standard_normal(self.prompts)
         value = (quality[:, None] + luck)[..., None] + (tastes if self.same_prompts else 0.0)
-        shares = np.array(_CHECKPOINTS)[:, None]
-        reward = shares * value[:, :, None, :]
+        kl, part = np.array(list(_PATH.values())).T[..., None]
+        reward = part * value[:, :, None, :]
         finite = not (one.diverges and split == "test")
         if not finite:
             reward[:, :, -1] = np.nan
         return Outcome(
             reward=reward,
-            kl=np.broadcast_to(shares**2, reward.shape),
+            kl=np.broadcast_to(kl, reward.shape),
             win_rate=expit(reward),
             finite=np.full(reward.shape[:2], finite),
-            checkpoints=_CHECKPOINTS,
+            checkpoints=tuple(_PATH),
             same_prompts=self.same_prompts,
             log_beta=None,
             seconds=0.0,

@@ -8,6 +8,9 @@ from betahead.compare.self_test_truth import _OWN_SEEDS, MUST_WIN, _OwnSeeds, re
 from betahead.errors import ConfigError
 from betahead.worlds.tabular_methods import tabular_method_world
 
+# The checkpoint of an exact world at which gold is compared.
+AT = 2
+
 
 def test_the_protocol_can_say_no_and_yes_in_its_short_form():
     seen, work = [], []
@@ -48,10 +51,11 @@ def test_the_exact_world_is_worth_what_is_written_down():
     world = ExactWorld("exact/nested", [ExactMethod(name="plain"), ExactMethod(name="raised", gain=2.0, own=0.0)])
     given = [{"learning_rate": 10.0**-1.5, "beta": 0.1}, {"learning_rate": 10.0**-2.5, "beta": 0.1}]
     raised = world.run("raised", given, range(200), split="test")
-    assert raised.reward.shape == (2, 200, 3, 1) and (raised.reward[:, :, 0] == 0).all()
-    np.testing.assert_allclose(raised.reward[0, :, -1] - raised.reward[1, :, -1], 10.0)
+    assert raised.reward.shape == (2, 200, 4, 1) and (raised.reward[:, :, 0] == 0).all()
+    assert (raised.kl[:, :, AT] == world.kl_targets()).all()
+    np.testing.assert_allclose(raised.reward[0, :, AT] - raised.reward[1, :, AT], 10.0)
     plain = world.run("plain", given, range(200), split="test")
-    difference = (raised.reward - plain.reward)[0, :, -1, 0]
+    difference = (raised.reward - plain.reward)[0, :, AT, 0]
     assert difference.mean() == pytest.approx(2.0, abs=0.2) and difference.std() == pytest.approx(1.0, abs=0.15)
     with pytest.raises(ConfigError, match="`method` must be one of plain, raised, but is 'none' instead"):
         world.run("none", given, [0], split="test")
@@ -63,7 +67,7 @@ def test_a_run_of_the_exact_world_can_diverge_on_test_and_swing_on_dev():
     dev, test = (world.run("fragile", given, [4, 5], split=split) for split in ("eval", "test"))
     assert dev.finite.all() and not test.finite.any()
     assert np.isnan(test.reward[:, :, -1]).all() and np.isfinite(test.reward[:, :, :-1]).all()
-    np.testing.assert_allclose(dev.reward[:, :, -1, 0], [[-150.0, 150.0], [-260.0, 240.0]])
+    np.testing.assert_allclose(dev.reward[:, :, AT, 0], [[-150.0, 150.0], [-260.0, 240.0]])
 
 
 def test_a_renamed_copy_of_fixed_beta_has_luck_of_its_own():
