@@ -130,7 +130,7 @@ def sentences(found: Forecast) -> list[str]:
         f"minimum detectable effect, 80 % power: {found.detectable_sds:.2f} SDs of the paired difference"
         + ("" if found.detectable is None else f" = {found.detectable:.3g}"),
         f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
-        f"no effect is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
+        f"a difference of 0 is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
     ]
     if not known:
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")

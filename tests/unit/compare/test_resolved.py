@@ -163,7 +163,7 @@ def test_a_cell_is_kind_and_name(cell):
 
 
 def test_an_unknown_world_is_refused():
-    with pytest.raises(ConfigError, match="but is 'unform' instead"):
+    with pytest.raises(ConfigError, match=r"which is no world: `world` must be one of .* is 'unform' instead"):
         world_of("tabular/unform")
 
 
@@ -215,6 +215,13 @@ def test_the_language_model_is_a_cell_whose_test_prompts_are_unseen():
 def test_a_mistake_is_found_at_its_line(text, start):
     with pytest.raises(ConfigError, match="^" + re.escape(start)):
         load_resolved(text, bandit_of)
+
+
+def test_a_world_that_there_is_not_is_found_at_its_line():
+    with pytest.raises(
+        ConfigError, match=r"^configuration, line 3: `cells` names 'tabular/unform', which is no world: "
+    ):
+        load_resolved(PLAN.replace("bandit/one", "tabular/unform"), world_of)
 
 
 def test_a_plan_without_mistakes_is_resolved_as_it_is():
