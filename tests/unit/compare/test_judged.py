@@ -26,8 +26,9 @@ def resolved_of(text=FULL):
     return resolve(load_plan(text), bandit_of)
 
 
-def by_hand(resolved, cell, method, component):
+def by_hand(finished, cell, method, component):
     """Of every final: the best mean on dev of what its search saw, trained on its seed, scored on test."""
+    resolved = finished.resolved
     world, pool = resolved.worlds[cell], pool_of(resolved, method)
 
     def worth(number, seed, split):
@@ -35,6 +36,7 @@ def by_hand(resolved, cell, method, component):
         return scores_of(outcome, resolved.targets[cell], resolved.plan.metric.kappas).values[component][0]
 
     tuned = [np.mean([worth(number, seed, "eval").mean() for seed in resolved.tuning_seeds]) for number in range(8)]
+    np.testing.assert_allclose(finished.dev[cell, method][component].mean(axis=1), tuned, rtol=1e-12)
     picked = [max(search, key=lambda number: tuned[number]) for search in searches_of(resolved).tolist()]
     return np.stack([worth(number, seed, "test") for number, seed in zip(picked, resolved.final_seeds, strict=True)])
 
@@ -55,7 +57,7 @@ def finished():
     ],
 )
 def test_a_final_is_worth_what_loops_over_single_runs_say(finished, cell, method, metric, components):
-    expected = np.mean([by_hand(finished.resolved, cell, method, one) for one in components], axis=0)
+    expected = np.mean([by_hand(finished, cell, method, one) for one in components], axis=0)
     found = final_values(finished, cell, method, metric)
     assert found.shape == ((10, 4) if cell.endswith("shared") else (10, 1))
     np.testing.assert_allclose(found, expected, rtol=1e-12)

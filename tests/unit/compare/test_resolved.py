@@ -168,18 +168,24 @@ def test_an_unknown_world_is_refused():
 
 
 class Texts(GaussianBandit):
-    """A world with prompts in words, one of which is in train and test."""
+    """A world with prompts in words, one of which is in test and elsewhere."""
+
+    def __init__(self, cell, elsewhere):
+        super().__init__(cell)
+        self.texts = {"train": ["How?"], "eval": ["Who?"], "test": ["When?", "Why?"]}
+        self.texts[elsewhere].append("Why?")
 
     def prompt_texts(self, split):
-        return {"train": ["How?", "Why?"], "eval": ["Who?"], "test": ["When?", "Why?"]}[split]
+        return self.texts[split]
 
 
-def test_test_prompts_that_appear_in_train_are_refused():
+@pytest.mark.parametrize("elsewhere", ["train", "eval"])
+def test_test_prompts_that_training_or_selection_sees_are_refused(elsewhere):
     with pytest.raises(DataError) as refused:
-        resolve(load_plan(PLAN), Texts)
+        resolve(load_plan(PLAN), lambda cell: Texts(cell, elsewhere))
     assert str(refused.value) == (
-        "The test prompts of bandit/one must be unseen, but 1 of them appear in train too, such as 'Why?'; remove them "
-        "from one of the two."
+        f"The test prompts of bandit/one must be unseen, but 1 of them appear in {elsewhere} too, such as 'Why?'; "
+        "remove them from one of the two."
     )
     refuse_seen_prompts(GaussianBandit(), "no texts")
 

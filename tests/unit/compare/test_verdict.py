@@ -133,6 +133,12 @@ def test_no_effect_reaches_better_with_too_few_finals():
     assert sds_for_better(20, alpha=0.05, family=1) < sds_for_better(20, alpha=0.05, family=80)
 
 
+def test_the_wins_that_better_needs_are_in_the_effect_that_reaches_it():
+    test_alone = minimum_detectable_effect(1.0, 20)
+    assert test_alone == pytest.approx(0.66, abs=0.005)
+    assert sds_for_better(20, alpha=0.05, family=1) == pytest.approx(0.84, abs=0.01)
+
+
 def test_one_final_has_no_interval_and_no_verdict():
     its = decision([0.4])
     assert its.effect == Interval(estimate=0.4, low=None, high=None)
