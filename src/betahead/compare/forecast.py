@@ -47,6 +47,7 @@ class Forecast:
         detectable: the same in the metric's unit, where the plan states the SD.
         sd_for_better: the largest SD at which an effect of 2·ROPE is called better with 80 % power.
         sd_for_equivalent: the largest SD at which no difference is called equivalent with 80 % power.
+        one_search: whether every search sees the whole pool, so that its luck is in no interval.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Forecast:
     detectable: float | None
     sd_for_better: float
     sd_for_equivalent: float
+    one_search: bool
     claims: tuple[ClaimForecast, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         detectable=None if plan.sd is None else sds * plan.sd,
         sd_for_better=for_better,
         sd_for_equivalent=for_equivalent,
+        one_search=plan.pool.trials == plan.pool.configurations,
         claims=tuple(
             ClaimForecast(
                 a=one.a,
@@ -132,6 +135,11 @@ def sentences(found: Forecast) -> list[str]:
         f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
         f"a difference of 0 is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
     ]
+    if found.one_search:
+        lines.append(
+            "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ; "
+            "`pool.trials` below `pool.configurations` mends it"
+        )
     if not known:
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
     for one in found.claims:

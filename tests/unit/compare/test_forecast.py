@@ -55,6 +55,13 @@ def test_a_known_spread_says_which_verdicts_are_reachable():
     assert lines[-1] == ("shifted against fixed, claim better, 1 test, better NOT reachable, equivalent NOT reachable")
 
 
+def test_a_plan_whose_searches_are_all_one_is_told_whose_luck_counts_for_nothing():
+    warning = "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ;"
+    several, one = (sentences(forecast(resolved_of(PLAN.replace("trials: 4", f"trials: {n}")))) for n in (7, 8))
+    assert not any(line.startswith(warning) for line in several)
+    assert sum(line.startswith(warning) for line in one) == 1
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12240, "3.4 h")])
 def test_a_duration_is_said_as_people_say_it(seconds, text):
     assert duration(seconds) == text
