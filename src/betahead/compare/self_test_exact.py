@@ -18,9 +18,10 @@ from betahead.errors import ConfigError
 from betahead.worlds.outcome import Axis, Outcome, WorldMethod
 
 _SPLITS = {"eval": 1, "test": 2}
-# By share of training: KL, and the part of a run's worth that its reward is. It is all there at the KL that counts, on
-# a path that bends and ends lower, so a checkpoint more or less shows.
-_PATH = {0.0: (0.0, 0.0), 0.5: (1.0, 0.6), 0.75: (4.0, 1.0), 1.0: (9.0, 0.2)}
+# By share of training: KL, and the part of a run's worth that its reward is. Gold counts half way in √KL between two
+# checkpoints, where it is the whole worth, on a path that bends and ends lower: a reading elsewhere is another number.
+_PATH = {0.0: (0.0, 0.0), 0.5: (1.0, 0.6), 0.75: (4.0, 1.4), 1.0: (9.0, 0.2)}
+_KL = 2.25
 _KNOB = Axis(name="knob", low=0.1, high=10.0)
 # What a decade of learning rate away from the best one costs: far more than the luck of a run.
 _STEEP = 10.0
@@ -108,8 +109,8 @@ class ExactWorld:
         }
 
     def kl_targets(self) -> tuple[float, ...]:
-        """The KL of a checkpoint, so that gold there is what a run is worth."""
-        return (4.0,)
+        """The one KL at which gold is what a run is worth."""
+        return (_KL,)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that a run depends on."""
