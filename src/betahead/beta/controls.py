@@ -3,15 +3,27 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from betahead.beta.rule import BetaRule, Need
+from betahead.beta.card import MethodCard
+from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
+
+
+def control_card(title: str, formula: str) -> MethodCard:
+    """The card of a control."""
+    return MethodCard(
+        title=f"Control: {title}",
+        formula=formula,
+        cost="that of the rule inside",
+        source="this package",
+        checked="code",
+    )
 
 
 class ControlledBeta(BetaRule):
@@ -35,13 +47,14 @@ class ControlledBeta(BetaRule):
         This package; a placebo keeps everything of a treatment but what is said to work.
     """
 
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "batch"
+    reads: ClassVar[Reads] = "batch"
 
     def __init__(self, of: BetaRule) -> None:
         super().__init__()
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate = of.learning_rate
+        self.columns, self.margin_of = of.columns, of.margin_of
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
 
@@ -93,6 +106,7 @@ class PermutedBeta(ControlledBeta):
     """
 
     kind: ClassVar[str] = "permuted"
+    card: ClassVar[MethodCard] = control_card("permuted β", "β_i = β of the pair before, of another prompt")
     last: Tensor
 
     def __init__(self, of: BetaRule) -> None:

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from betahead.beta.card import MethodCard
 from betahead.beta.head import BetaHead, HeadOutput
 from betahead.beta.head_settings import Exponent, Form
 from betahead.beta.learned_settings import LearnedSettings, Learning, PriorOn, filled_in, resolved
 from betahead.beta.nets import NetKind
 from betahead.beta.perspective import REGULARISERS, Regulariser
-from betahead.beta.rule import BetaRule, Need
+from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
@@ -59,7 +60,14 @@ class LearnedBeta(BetaRule):
     """
 
     kind: ClassVar[str] = "learned"
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "prompt"
+    reads: ClassVar[Reads] = "prompt"
+    card: ClassVar[MethodCard] = MethodCard(
+        title="Learned β",
+        formula="β(x) = w · (log PPL(x))^p · (1 + ε·tanh NN(h(x))), or log β(x) = log β₀ + NN([h(x), log PPL(x)])",
+        cost="the LM head on the prompt's tokens, without gradient; nothing with ppl_from: reference",
+        source="this package, docs/theory.md; perspective: Hong et al. 2024, https://arxiv.org/abs/2406.02764",
+        checked="code",
+    )
     head: BetaHead
     level: Tensor
 

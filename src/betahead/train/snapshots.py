@@ -1,5 +1,6 @@
 """What β makes of the held-out prompts as training goes on: the rows of `prompts.parquet`."""
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
+from betahead.durable import write_whole
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
-from betahead.losses.margin import logratios
 from betahead.reference.frozen import FrozenReference
 from betahead.types import ReferenceScores, bundled, on_device
 
@@ -95,9 +96,9 @@ class PromptSnapshots(TrainerCallback):
         if due:
             self._taken += len(due)
             self.tables.append(self._table(due[-1], state.global_step, args.device))
-            partial = self.path.with_suffix(".partial")
-            pq.write_table(pa.concat_tables(self.tables), partial)
-            partial.replace(self.path)
+            content = io.BytesIO()
+            pq.write_table(pa.concat_tables(self.tables), content)
+            write_whole(self.path, content.getvalue())
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:
@@ -136,11 +137,10 @@ class PromptSnapshots(TrainerCallback):
         reference: ReferenceScores = pairs.reference or self.reference.scores(pairs)
         pairs = bundled(batch | reference.columns())
         logps, features = self.model.scored(pairs, frozenset({Need.LOG_PPL, Need.LAST_HIDDEN}))
-        chosen, rejected = logratios(logps, reference, per_token=self.model.link.per_token)
+        margin, shaping = self.model.shaped(logps, features, reference)
         rule = self.model.rule
-        shaping = rule(features, chosen - rejected)
         correction = (
-            rule.explain(features).correction.tolist() if isinstance(rule, LearnedBeta) else [None] * len(chosen)
+            rule.explain(features).correction.tolist() if isinstance(rule, LearnedBeta) else [None] * len(margin)
         )
         assert features.log_ppl is not None
         assert features.has_ppl is not None
@@ -151,7 +151,7 @@ class PromptSnapshots(TrainerCallback):
             "log_ppl": log_ppl,
             "f": correction,
             "beta": shaping.beta.tolist(),
-            "margin": (chosen - rejected).tolist(),
+            "margin": margin.tolist(),
         }
         return found, features.last_hidden.float().cpu()
 
