@@ -5,8 +5,9 @@ h = (φ(x, y_w) − φ(x, y_l))·θ + private·(table[x, y_w] − table[x, y_l])
 cancels. The loss is the package's own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,19 @@ from betahead.worlds.world import Split
 _AT_ONCE = 2**20
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Policies and β at a checkpoint: θ, each train prompt's own logits, and log β of the train prompts."""
+
+    shared: Float[Tensor, "seeds configs features"]
+    table: Float[Tensor, "seeds configs prompts answers"]
+    log_beta: Float[Tensor, "seeds configs prompts"]
+
+
+Measuring = Callable[[Moment], Mapping[str, Float[np.ndarray, "seeds configs"]]]
+"""What is measured at every checkpoint, by name."""
+
+
 def train(
     world: TabularWorld,
     pairs: TabularPairs,
@@ -35,12 +49,14 @@ def train(
     *,
     splits: Sequence[Split] = SCORED,
     by_prompt: bool = False,
+    measuring: Measuring | None = None,
 ) -> Trained:
     """Train every configuration in the world of every seed; each run is the same as if it were trained alone.
 
     Args:
         splits: the prompts that policies are scored on.
         by_prompt: keep the scores of every prompt of the first of them.
+        measuring: further numbers of every checkpoint; nothing of the training depends on it.
     """
     training, learning = training or Training(), learning or HeldBeta()
     largest = max(pairs.prompt.numel(), world.gold.numel(), 1)
@@ -49,7 +65,9 @@ def train(
     for first in range(0, runs.learning_rate.shape[0], size):
         some = slice(first, first + size)
         parts.append(
-            _train(world, pairs, runs.configs(some), training, learning.configs(some), tuple(splits), by_prompt)
+            _train(
+                world, pairs, runs.configs(some), training, learning.configs(some), tuple(splits), by_prompt, measuring
+            )
         )
     each = [part.by_prompt for part in parts if part.by_prompt is not None]
     return Trained(
@@ -59,6 +77,7 @@ def train(
         log_beta=torch.cat([part.log_beta for part in parts], dim=1),
         splits=tuple(splits),
         by_prompt=_of_parts(each, partial(torch.cat, dim=1)) if each else None,
+        measured={name: np.concatenate([part.measured[name] for part in parts], axis=1) for name in parts[0].measured},
     )
 
 
@@ -83,6 +102,7 @@ def _train(
     learning: BetaLearning,
     splits: tuple[Split, ...],
     by_prompt: bool,
+    measuring: Measuring | None,
 ) -> Trained:
     seeds, configs = len(world.seeds), runs.learning_rate.shape[0]
     prompts, answers = world.settings.train_prompts, world.settings.answers
@@ -93,11 +113,21 @@ def _train(
     beta = _Beta(world, runs, learning, training)
     weight = _pair_weights(pairs, runs, prompts)
 
+    unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
+
+    def own(flat: Tensor) -> Float[Tensor, "seeds configs prompts answers"]:
+        return flat.unflatten(-1, (prompts, answers)) if world.private > 0 else unused
+
     scored: list[list[Scores]] = []
+    measured: list[Mapping[str, np.ndarray]] = []
     batches = _batches(world, pairs, training)
     for step in range(training.steps + 1):
         if step in training.scored_steps:
-            scored.append([_scores(world, shared, table, split) for split in splits])
+            scored.append(
+                [exact_scores(world, policy_logps(world, shared, own(table), split), split) for split in splits]
+            )
+            if measuring is not None:
+                measured.append(measuring(Moment(shared, own(table), beta.seen)))
         if step == training.steps:
             break
         at = next(batches)
@@ -118,14 +148,14 @@ def _train(
         for mover, gradient in zip(movers, gradients, strict=True):
             mover.step(gradient, share)
 
-    unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
     return Trained(
         scores=_stacked([[mean_scores(scores) for scores in by_split] for by_split in scored]),
         shared=shared,
-        table=table.unflatten(-1, (prompts, answers)) if world.private > 0 else unused,
+        table=own(table),
         log_beta=beta.acting,
         splits=splits,
         by_prompt=_each_prompt([by_split[0] for by_split in scored]) if by_prompt else None,
+        measured={name: np.stack([each[name] for each in measured], axis=-1) for name in (measured or [{}])[0]},
     )
 
 
@@ -149,6 +179,11 @@ class _Beta:
     def acting(self) -> Float[Tensor, "seeds configs prompts"]:
         """log β of every prompt as the policy sees it."""
         return self.course.acting(self._log_beta(None if self.mover is None else self.offset))
+
+    @property
+    def seen(self) -> Float[Tensor, "seeds configs prompts"]:
+        """The same for somebody who only looks: what the course draws from is left as it was."""
+        return deepcopy(self.course).acting(self._log_beta(None if self.mover is None else self.offset))
 
     def push(self, margin: Tensor, where: Tensor, weight: Tensor, share: float) -> Float[Tensor, "seeds configs pairs"]:
         """The derivative of the loss by the margins; what is learned of β takes its own step along the way."""
@@ -205,12 +240,6 @@ def _batches(world: TabularWorld, pairs: TabularPairs, training: Training) -> It
 def _descent(training: Training, parameter: Tensor, learning_rate: Tensor | float) -> Descent:
     kind = AdamW if training.optimizer == "adamw" else PlainDescent
     return kind(parameter, learning_rate, training.weight_decay)
-
-
-def _scores(world: TabularWorld, shared: Tensor, table: Tensor, split: Split) -> Scores:
-    prompts, answers = world.settings.train_prompts, world.settings.answers
-    own = table.unflatten(-1, (prompts, answers)) if world.private > 0 else table
-    return exact_scores(world, policy_logps(world, shared, own, split), split)
 
 
 def _each_prompt(checkpoints: list[Scores]) -> Scores:
