@@ -30,7 +30,9 @@ class Gradients(TrainerCallback):
                 self.steps[f"{state.global_step}/{name.removeprefix('module.')}"] = parameter.grad.clone()
 
 
-def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> tuple[Gradients, DPOTrainer, int]:
+def trained(
+    folder: Path, *, batch: int, budget: int | None, strategy: str, loss: str
+) -> tuple[Gradients, DPOTrainer, int]:
     """Four steps of eight pairs in float64; what rank 0 saw, and its number of passes."""
     torch.set_num_threads(1)
     seen = Gradients()
@@ -42,6 +44,7 @@ def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> t
         learning_rate=0.05,
         max_batch_tokens=budget,
         train_sampling_strategy=strategy,
+        loss_type=loss,
         ddp_find_unused_parameters=False,
     )
     rule = LearnedBeta(prior_weight=3.0)
@@ -60,14 +63,16 @@ def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> t
         beta=rule,
     )
     trainer.rule.double()
+    if trainer.model.shift is not None:
+        trainer.model.shift.double()
     tiny.scattered(trainer.rule, 0.2)
     batches = list(trainer.get_train_dataloader())
     trainer.train()
     return seen, trainer, sum(len(one["passes"]) for one in batches)
 
 
-def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) -> None:
-    """The body of a rank: its gradients and level in a file."""
+def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str, loss: str) -> None:
+    """The body of a rank: its gradients and what rule and loss keep in a file."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -76,9 +81,11 @@ def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) ->
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy)
+    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy, loss=loss)
     assert trainer.accelerator.num_processes == 2
     found = seen.steps | {"level": trainer.rule.level, "passes": torch.tensor(passes)}
+    if trainer.model.shift is not None:
+        found["shift"] = trainer.model.shift.mean
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for name in ("loss", "beta/mean", "rewards/margins"):
         found[f"line/{name}"] = torch.tensor([line[name] for line in lines], dtype=torch.float64)
@@ -87,19 +94,29 @@ def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("budget", "strategy"), [(70, "sequential"), (1, "sequential"), (70, "group_by_length")])
-def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, tmp_path: Path) -> None:
-    wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy)
+@pytest.mark.parametrize(
+    ("budget", "strategy", "loss"),
+    [
+        (50, "sequential", "sigmoid"),
+        (1, "sequential", "sigmoid"),
+        (50, "group_by_length", "sigmoid"),
+        (50, "sequential", "bco"),
+    ],
+)
+def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, loss: str, tmp_path: Path) -> None:
+    wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy, loss=loss)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port, budget, strategy), nprocs=2)
+    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port, budget, strategy, loss), nprocs=2)
     ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
-    if (budget, strategy) == (70, "sequential"):
+    if (budget, strategy) == (50, "sequential"):
         assert ranks[0]["passes"] < ranks[1]["passes"]
     lines = [line for line in alone.state.log_history if "loss" in line]
     for rank in ranks:
         torch.testing.assert_close(rank["level"], alone.rule.level.double(), rtol=1e-12, atol=0.0)
+        if alone.model.shift is not None:
+            torch.testing.assert_close(rank["shift"], alone.model.shift.mean, rtol=1e-12, atol=0.0)
         for name, gradient in wanted.steps.items():
             assert (rank[name] - gradient).abs().max() <= 1e-12 * gradient.abs().max() + 1e-15, name
     for name in ("loss", "beta/mean", "rewards/margins"):

@@ -92,8 +92,9 @@ class BetaHead(nn.Module):
         self.ppl_exponent: Exponent = ppl_exponent
         self.net_kind: NetKind = net
         # A band of width 0 needs no network, and parameters that never get a gradient would trouble DDP.
-        corrects = form == "direct" or max_correction > 0.0
-        self.net = net_of_kind(net, hidden_size, scalars=int(form == "direct")) if corrects else None
+        self.net = (
+            net_of_kind(net, hidden_size, scalars=int(form == "direct")) if _corrects(form, max_correction) else None
+        )
         if form == "banded":
             self.log_level = nn.Parameter(torch.zeros(()))
             if ppl_exponent == "learned":
@@ -103,12 +104,7 @@ class BetaHead(nn.Module):
     @property
     def needs(self) -> frozenset[Need]:
         """The prompt features that `forward` reads."""
-        needs = set[Need]()
-        if self.form == "direct" or self.ppl_exponent != 0.0:
-            needs.add(Need.LOG_PPL)
-        if self.net is not None:
-            needs.add(NET_NEEDS[self.net_kind])
-        return frozenset(needs)
+        return head_needs(self.net_kind, self.form, self.max_correction, self.ppl_exponent)
 
     @property
     @torch.no_grad()
@@ -163,3 +159,17 @@ class BetaHead(nn.Module):
             # The exponential of a bound can miss it by one unit in the last place; the difference is exact.
             beta = beta + (beta.clamp(low, high) - beta).detach()
         return HeadOutput(beta=beta, correction=correction, at_bound=(log_ratio <= log_low) | (log_ratio >= log_high))
+
+
+def head_needs(net: NetKind, form: Form, max_correction: float, ppl_exponent: Exponent) -> frozenset[Need]:
+    """The prompt features that a head of these settings reads, known before there is one.
+
+    Source:
+        This package.
+    """
+    needs = {NET_NEEDS[net]} if _corrects(form, max_correction) else set[Need]()
+    return frozenset(needs | {Need.LOG_PPL}) if form == "direct" or ppl_exponent != 0.0 else frozenset(needs)
+
+
+def _corrects(form: Form, max_correction: float) -> bool:
+    return form == "direct" or max_correction > 0.0

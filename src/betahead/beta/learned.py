@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.card import MethodCard
-from betahead.beta.head import BetaHead, HeadOutput
+from betahead.beta.head import BetaHead, HeadOutput, head_needs
 from betahead.beta.head_settings import Exponent, Form
 from betahead.beta.learned_settings import LearnedSettings, Learning, PriorOn, filled_in, resolved
 from betahead.beta.nets import NetKind
@@ -108,7 +108,8 @@ class LearnedBeta(BetaRule):
     @property
     def needs(self) -> frozenset[Need]:
         """What the head reads."""
-        return self.head.needs
+        s = self.resolved
+        return head_needs(s.net, s.form, s.max_correction, s.ppl_exponent)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
