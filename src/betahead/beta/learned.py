@@ -1,6 +1,5 @@
 """The rule this package exists for: β computed by a BetaHead and learned with the policy."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -93,11 +92,9 @@ class LearnedBeta(ModedBeta):
         self.mode = learning_named(learning, **of_learning)
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
         self.resolved: LearnedSettings = resolved(self.mode, **others)
-        self.couple = couple
-        self.ppl_from = ppl_from
-        self.ppl_tokens = ppl_tokens
+        self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate = self.resolved.learning_rate
-        self.links = self.mode.links
+        self.links, self.kl_sampling = self.mode.links, self.mode.kl_sampling
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -146,8 +143,8 @@ class LearnedBeta(ModedBeta):
         """w of the published formula, p when it is learned, and the state of the way of learning."""
         metrics = self.mode.log_metrics(self.resolved.initial_beta)
         if self.head.form == "banded":
-            shift = self.mode.log_shift()
-            metrics["beta/w"] = self.head.weight * (shift.exp() if isinstance(shift, Tensor) else math.exp(shift))
+            shift, weight = self.mode.log_shift(), self.head.weight
+            metrics["beta/w"] = weight * shift.exp() if isinstance(shift, Tensor) else weight
             if self.head.ppl_exponent == "learned":
                 metrics["beta/ppl_exponent"] = self.head.exponent.detach()
         return metrics
