@@ -23,7 +23,7 @@ from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
-from betahead.train.given import check_given, reference_model
+from betahead.train.given import check_given, check_reference_is_read, reference_model
 from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
@@ -115,11 +115,9 @@ class DPOTrainer(WindowedTrainer):
         rule.build(hidden_size_of(policy), seed=args.seed)
         check_best_metric(args, rule, held_out)
         check_schedule_knows_the_rule(optimizers, rule)
-        assert isinstance(args.loss_type, str)
         kernel = cast("Kernel", args.forward_attention)
-        preference = PreferenceModel(
-            policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing, kernel=kernel
-        )
+        preference = PreferenceModel(policy, rule, objective=args.objective, kernel=kernel)
+        check_reference_is_read(preference, ref_model, args)
         self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
@@ -143,9 +141,9 @@ class DPOTrainer(WindowedTrainer):
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
-        self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
+        self.reference = reference_for(preference, ref_model, args, new_adapter=peft_config is not None)
         self.scoring = ReferenceScoring(
-            self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
+            self.reference, preference, self.collate, args, self.accelerator, train_dataset, on_scoring
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
@@ -264,7 +262,7 @@ class DPOTrainer(WindowedTrainer):
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
         mark_trained(inner.policy)
-        inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
+        inner.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
