@@ -16,10 +16,13 @@ def test_a_rule_trains_by_its_name_and_lies_in_the_folder_of_the_run(kind, world
     config = yaml.safe_load((world / "one.yaml").read_text())
     config["beta"] = {"kind": kind}
     (world / "one.yaml").write_text(yaml.safe_dump(config))
-    code, _, err = betahead("train", "one.yaml")
+    code, out, err = betahead("train", "one.yaml")
     assert code == 0, err
     run = world / "runs" / "one"
     assert json.loads((run / "beta_head.json").read_text())["kind"] == kind
+    assert "shows the beta of held-out pairs" in " ".join(out.split()) and "betahead inspect" not in out
+    code, _, err = betahead("eval", "runs/one")
+    assert code == 0, err
     rule = load_rule(run)
     assert rule.settings == readings.RULES[kind]().settings
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -130,7 +130,7 @@ def test_every_loss_computes_without_waiting(kind: str) -> None:
         ld_alpha=None if row.reads == "chosen answer" else 0.3,
         f_divergence_type="alpha_divergence" if row.other_divergences and row.needs_reference else "reverse_kl",
     )
-    rule, shift = FixedBeta(0.3), RewardShift()
+    rule, shift = OTHERS["fixed"](0.3), RewardShift()
     with Waits() as seen:
         shaping = rule(PromptFeatures(pairs=5), values[0])
         losses = objective.losses(policy, reference, shaping, shift=shift.mean if row.has_shift else None)

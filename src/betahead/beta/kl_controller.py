@@ -13,7 +13,6 @@ from betahead.beta.budget_settings import KLFrom, sampling_of, settings_of
 from betahead.beta.card import MethodCard
 from betahead.beta.dual_ascent import DualAscent
 from betahead.beta.head_settings import number, one_of, within
-from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.beta.step_mean import StepMean
@@ -80,7 +79,8 @@ class KLController(BetaRule):
         super().__init__()
         self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
         self.target_kl = number("target_kl", target_kl, "a positive number", 0, inside=False)
-        self.sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens, section="")
+        sampled = {"kl_every": kl_every, "kl_prompts": kl_prompts, "kl_tokens": kl_tokens}
+        self.kl_sampling = sampling_of(kl_from, **sampled, section="")
         self.rate = number("rate", rate, "a positive number", 0, inside=False)
         one_of("push", push, ("even", "beta"))
         self.push: Literal["even", "beta"] = push
@@ -94,7 +94,7 @@ class KLController(BetaRule):
     @property
     def needs(self) -> frozenset[Need]:
         """The pair, where its answers say how far the policy has moved."""
-        return frozenset({Need.PAIR} if self.sampling is None else set())
+        return frozenset({Need.PAIR} if self.kl_sampling is None else set())
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -105,16 +105,11 @@ class KLController(BetaRule):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments, with the defaults that apply."""
         own = ("initial_beta", "target_kl", "rate", "push", "min_beta", "max_beta")
-        return {name: getattr(self, name) for name in own} | settings_of(self.sampling)
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """What the trainer is to sample."""
-        return self.sampling
+        return {name: getattr(self, name) for name in own} | settings_of(self.kl_sampling)
 
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """The same β for every pair; in training an estimate from answers keeps what it is made of."""
-        if self.sampling is None and self.training and torch.is_grad_enabled():
+        if self.kl_sampling is None and self.training and torch.is_grad_enabled():
             pair = features.pair
             assert pair is not None, "the rule reads the pair, but was given none"
             moved = pair.chosen_logps + pair.rejected_logps
@@ -132,12 +127,12 @@ class KLController(BetaRule):
     @torch.no_grad()
     def kl_measured(self, nats: float) -> None:
         """Move β by an estimate from samples."""
-        assert self.sampling is not None
-        self._ascend(self.kl.new_tensor(nats), steps=self.sampling.every)
+        assert self.kl_sampling is not None
+        self._ascend(self.kl.new_tensor(nats), steps=self.kl_sampling.every)
 
     def _ascend(self, kl: Tensor, *, steps: int) -> None:
         low, high = (math.log(bound / self.initial_beta) for bound in self.bounds)
-        average = self.kl.lerp(kl.to(self.kl), 1.0 - _KEPT["answers" if self.sampling is None else "samples"])
+        average = self.kl.lerp(kl.to(self.kl), 1.0 - _KEPT["answers" if self.kl_sampling is None else "samples"])
         self.log_ratio.copy_(self.ascent.moved(self.log_ratio, average, self.kl, limits=(low, high), steps=steps))
         self.kl.copy_(average)
 

@@ -30,4 +30,8 @@ def train(
         return
     finished = train_run(loaded, console)
     console.print(summary_table(finished.summary, str(finished.folder.path)))
-    console.print(f'betahead inspect {finished.folder.path} --prompt "…" shows the beta of a prompt', highlight=False)
+    run = finished.folder
+    if run.training_prompts.is_file():  # a prompt has a beta of its own
+        console.print(f'betahead inspect {run.path} --prompt "…" shows the beta of a prompt', highlight=False)
+    else:
+        console.print(f"betahead eval {run.path} shows the beta of held-out pairs", highlight=False)
