@@ -11,7 +11,6 @@ import tiny
 import torch
 from waits import Waits
 
-from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
