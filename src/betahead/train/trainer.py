@@ -23,6 +23,10 @@ from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
 from betahead.train.given import check_given, reference_model
+from betahead.train.heldout import HeldOutGradient
+from betahead.train.heldout_checks import check_held_out
+from betahead.train.heldout_rows import held_apart
+from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
 from betahead.train.origin import mark_trained, warn_of_trained_reference
@@ -107,6 +111,7 @@ class DPOTrainer(WindowedTrainer):
         if ref_model is None:
             warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
         policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
+        check_held_out(rule, args, policy)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
         check_sizes(policy, tokenizer, *of_each(train), *of_each(held_out))
@@ -146,10 +151,14 @@ class DPOTrainer(WindowedTrainer):
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
-        self.train_dataset = cast("Any", self._with_reference(train))
+        scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
+        self.train_dataset = cast("Any", scored)
         self.eval_dataset = each(held_out, self._with_reference)
+        self.held_out: HeldOutGradient | None = None
+        if followed is not None:
+            collate, device = self.data_collator, self.accelerator
+            self.held_out = HeldOutGradient(preference, followed, collate, self._completed, args, device)
         with self.accelerator.autocast():
-            scored = cast("Dataset | None", self.train_dataset)
             self.calibration: Calibration | None = calibration_for(
                 policy, self.reference, rule, scored, self.data_collator, args
             )
@@ -170,6 +179,10 @@ class DPOTrainer(WindowedTrainer):
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
         return self.scoring.columns(dataset, trained=self.state.global_step > 0)
 
+    def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with the reference's columns."""
+        return self.scoring.completed(batch, trained=self.state.global_step > 0)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -181,8 +194,11 @@ class DPOTrainer(WindowedTrainer):
 
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
-        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs, trained=self.state.global_step > 0))
+        inputs = self._completed(inputs)
+        outputs: dict[str, Tensor] = model(**inputs)
         losses = outputs.pop("losses")
+        if self.held_out is not None and model.training and num_items_in_batch is not None:
+            self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -235,8 +251,9 @@ class DPOTrainer(WindowedTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
+        followed = self.held_out.log_metrics() if training and self.held_out is not None else {}
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics()
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics() | followed
         )
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
@@ -246,6 +263,8 @@ class DPOTrainer(WindowedTrainer):
         fresh = self.optimizer is None
         optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
         give_rule_its_own_group(optimizer, self.rule, self.rule.learning_rate, fresh=fresh)
+        if self.held_out is not None:
+            check_foreseeable(optimizer)
         return optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
@@ -255,6 +274,8 @@ class DPOTrainer(WindowedTrainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The policy's norm before clipping; called before every step, so the rule is clipped here, apart."""
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
+        if self.held_out is not None:
+            self.held_out.set_gradient(cast("Optimizer", self.optimizer), step=self.state.global_step, norm=grad_norm)
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
         mark_trained(inner.policy)
