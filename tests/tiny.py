@@ -209,4 +209,6 @@ LEARNING: tuple[dict[str, Any], ...] = (
     {"learning": "joint", "prior_on": "each"},
     {"learning": "perspective", "regulariser": "quadratic"},
     {"learning": "perspective", "regulariser": "linear"},
+    {"learning": {"kind": "budget", "target_kl": 2.0, "kl_from": "answers"}},
+    {"learning": {"kind": "budget", "target_kl": 2.0, "kl_from": "answers", "allocation": "joint"}},
 )

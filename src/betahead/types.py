@@ -12,7 +12,7 @@ Log-probabilities are natural (nats). Everything per pair is float32, whatever t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -204,6 +204,12 @@ class PromptFeatures:
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
     given_beta: Float[Tensor, " pairs"] | None = None
+
+    @property
+    def detached(self) -> "PromptFeatures":
+        """The same numbers without gradient."""
+        still = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **still)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

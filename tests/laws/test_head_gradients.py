@@ -26,8 +26,8 @@ def scattered_rule(rule: dict[str, Any]) -> LearnedBeta:
     made.double()
     made.calibrate(torch.tensor([1.3, 2.0], dtype=torch.float64))
     tiny.scattered(made, 0.3, seed=7)
-    if "level" in made.state_dict():
-        made.level.fill_(0.4)
+    for name, value in made.mode.named_buffers():
+        value.fill_({"level": 0.4, "log_level": 0.7, "centre": -0.2}.get(name, 0.0))
     return made
 
 

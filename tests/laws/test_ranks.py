@@ -30,7 +30,16 @@ class Gradients(TrainerCallback):
                 self.steps[f"{state.global_step}/{name.removeprefix('module.')}"] = parameter.grad.clone()
 
 
-def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> tuple[Gradients, DPOTrainer, int]:
+RULES: dict[str, dict[str, Any]] = {
+    "prior": {"prior_weight": 3.0},
+    "answers": {"learning": {"kind": "budget", "target_kl": 0.3, "kl_from": "answers", "allocation": "joint"}},
+    "samples": {"learning": {"kind": "budget", "target_kl": 0.3, "kl_every": 2, "kl_prompts": 5, "kl_tokens": 4}},
+}
+
+
+def trained(
+    folder: Path, *, batch: int, budget: int | None, strategy: str, rule: str = "prior"
+) -> tuple[Gradients, DPOTrainer, int]:
     """Four steps of eight pairs in float64; what rank 0 saw, and its number of passes."""
     torch.set_num_threads(1)
     seen = Gradients()
@@ -44,8 +53,8 @@ def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> t
         train_sampling_strategy=strategy,
         ddp_find_unused_parameters=False,
     )
-    rule = LearnedBeta(prior_weight=3.0)
-    data = tokenized(tiny.pairs(16), tiny.tokenizer(), args, rule)
+    beta = LearnedBeta(**RULES[rule])
+    data = tokenized(tiny.pairs(16), tiny.tokenizer(), args, beta)
     if strategy == "sequential":
         # Short and long pairs in turns of four: in every step the second rank has the long ones.
         by_length = sorted(range(16), key=[pair.longer_row for pair in tokens_of_rows(data)].__getitem__)
@@ -57,7 +66,7 @@ def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> t
         train_dataset=data,
         processing_class=tiny.tokenizer(),
         callbacks=[seen],
-        beta=rule,
+        beta=beta,
     )
     trainer.rule.double()
     tiny.scattered(trainer.rule, 0.2)
@@ -66,8 +75,8 @@ def trained(folder: Path, *, batch: int, budget: int | None, strategy: str) -> t
     return seen, trainer, sum(len(one["passes"]) for one in batches)
 
 
-def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) -> None:
-    """The body of a rank: its gradients and level in a file."""
+def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str, rule: str = "prior") -> None:
+    """The body of a rank: its gradients and the state of its rule in a file."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -76,9 +85,9 @@ def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) ->
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy)
+    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy, rule=rule)
     assert trainer.accelerator.num_processes == 2
-    found = seen.steps | {"level": trainer.rule.level, "passes": torch.tensor(passes)}
+    found = seen.steps | dict(trainer.rule.mode.named_buffers()) | {"passes": torch.tensor(passes)}
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for name in ("loss", "beta/mean", "rewards/margins"):
         found[f"line/{name}"] = torch.tensor([line[name] for line in lines], dtype=torch.float64)
@@ -86,21 +95,44 @@ def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str) ->
     torch.distributed.destroy_process_group()
 
 
+def both_ranks(folder: Path, *training: Any) -> list[dict[str, Tensor]]:
+    """What either of two ranks wrote."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder), port, *training), nprocs=2)
+    return [load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("budget", "strategy"), [(70, "sequential"), (1, "sequential"), (70, "group_by_length")])
 def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, tmp_path: Path) -> None:
     wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port, budget, strategy), nprocs=2)
-    ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
+    ranks = both_ranks(tmp_path, budget, strategy)
     if (budget, strategy) == (70, "sequential"):
         assert ranks[0]["passes"] < ranks[1]["passes"]
     lines = [line for line in alone.state.log_history if "loss" in line]
     for rank in ranks:
-        torch.testing.assert_close(rank["level"], alone.rule.level.double(), rtol=1e-12, atol=0.0)
+        torch.testing.assert_close(rank["level"], alone.rule.mode.level.double(), rtol=1e-12, atol=0.0)
         for name, gradient in wanted.steps.items():
             assert (rank[name] - gradient).abs().max() <= 1e-12 * gradient.abs().max() + 1e-15, name
     for name in ("loss", "beta/mean", "rewards/margins"):
         assert ranks[0][f"line/{name}"].tolist() == pytest.approx([line[name] for line in lines], rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.slow
+def test_two_ranks_move_the_level_of_a_budget_by_the_answers_of_both(tmp_path: Path) -> None:
+    _, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy="sequential", rule="answers")
+    wanted = dict(alone.rule.mode.named_buffers())
+    assert set(wanted) == {"log_level", "centre", "kl"} and all(value.item() for value in wanted.values())
+    for rank in both_ranks(tmp_path, 70, "sequential", "answers"):
+        for name, value in wanted.items():
+            torch.testing.assert_close(rank[name], value.double(), rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.slow
+def test_two_ranks_sample_for_one_budget(tmp_path: Path) -> None:
+    ranks = both_ranks(tmp_path, 70, "sequential", "samples")
+    assert ranks[0]["kl"].item() > 0
+    for name in ("log_level", "kl"):
+        assert torch.equal(ranks[0][name], ranks[1][name])

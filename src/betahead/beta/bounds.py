@@ -1,9 +1,10 @@
 """Bounds that hold β without trapping it: outside them only the gradient that leads back inside passes."""
 
+import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -45,3 +46,27 @@ def inward_clamp(value: Float[Tensor, "*any"], low: float, high: float) -> Float
     held = _InwardClamp.apply(value, low, high)
     assert isinstance(held, Tensor)
     return held
+
+
+def beta_within(
+    log_ratio: Float[Tensor, "*any"], initial_beta: float, bounds: tuple[float, float]
+) -> tuple[Float[Tensor, "*any"], Bool[Tensor, "*any"]]:
+    """β = β₀·e^(log ratio) held in its bounds to the last bit, and where they hold it back.
+
+    Args:
+        log_ratio: log β/β₀.
+        initial_beta: β₀, inside the bounds.
+        bounds: (low, high).
+
+    Gradient:
+        That of `inward_clamp`.
+
+    Source:
+        See `inward_clamp`.
+    """
+    low, high = bounds
+    log_low, log_high = math.log(low / initial_beta), math.log(high / initial_beta)
+    beta = initial_beta * inward_clamp(log_ratio, log_low, log_high).exp()
+    # The exponential of a bound can miss it by one unit in the last place; the difference is exact.
+    beta = beta + (beta.clamp(low, high) - beta).detach()
+    return beta, (log_ratio <= log_low) | (log_ratio >= log_high)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.rule import BetaRule, Need
 from betahead.types import PromptFeatures, Shaping
 
@@ -41,7 +42,7 @@ class ControlledBeta(BetaRule):
         super().__init__()
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
-        self.learning_rate = of.learning_rate
+        self.learning_rate, self.held_out = of.learning_rate, of.held_out
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
 
@@ -62,6 +63,19 @@ class ControlledBeta(BetaRule):
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Calibrate the rule."""
         self.of.calibrate(log_ppl)
+
+    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
+        """Tell the rule."""
+        self.of.answers_seen(chosen, rejected)
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the rule asks for."""
+        return self.of.kl_sampling
+
+    def kl_measured(self, nats: float) -> None:
+        """Tell the rule."""
+        self.of.kl_measured(nats)
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell the rule."""

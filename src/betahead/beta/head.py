@@ -1,32 +1,15 @@
 """The BetaHead: β(x) from the policy's own view of the prompt."""
 
-import math
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from betahead.beta.bounds import inward_clamp
+from betahead.beta.bounds import beta_within
+from betahead.beta.head_output import HeadOutput
 from betahead.beta.head_settings import Exponent, Form, check_head
 from betahead.beta.nets import NET_NEEDS, NetKind, net_of_kind
 from betahead.beta.rule import Need
 from betahead.types import PromptFeatures
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class HeadOutput:
-    """β of every prompt, and what it is made of.
-
-    Args:
-        beta: inside the bounds, > 0.
-        correction: f(x) in the banded form; exp(NN) in the direct form. 1 for a new head.
-        at_bound: True where the bounds hold β back.
-    """
-
-    beta: Float[Tensor, " pairs"]
-    correction: Float[Tensor, " pairs"]
-    at_bound: Bool[Tensor, " pairs"]
 
 
 class BetaHead(nn.Module):
@@ -140,11 +123,15 @@ class BetaHead(nn.Module):
             return self.net(features, self._log_ppl(features).unsqueeze(-1))
         return torch.log1p(self.max_correction * torch.tanh(self.net(features, None)))
 
-    def forward(self, features: PromptFeatures) -> HeadOutput:
+    def forward(self, features: PromptFeatures, log_shift: float | Tensor = 0.0) -> HeadOutput:
         """β of every prompt, in the precision of the head's parameters whatever autocast says.
 
         The level is multiplied last and logarithms of 1 are exact, so a head with ε = 0, p = 0 and ω = 0 gives β₀ to
         the last bit.
+
+        Args:
+            features: those of `needs`.
+            log_shift: added to log β before the bounds, without gradient.
         """
         device = self.log_ppl_scale.device.type
         with torch.autocast(device, enabled=False):
@@ -156,10 +143,5 @@ class BetaHead(nn.Module):
                 log_ratio = log_ratio + self.log_level
                 if self.ppl_exponent != 0.0:
                     log_ratio = log_ratio + self._power * (self._log_ppl(features) / self.log_ppl_scale).log()
-            low, high = self.bounds
-            log_low, log_high = math.log(low / self.initial_beta), math.log(high / self.initial_beta)
-            held = inward_clamp(log_ratio, log_low, log_high)
-            beta = self.initial_beta * held.exp()
-            # The exponential of a bound can miss it by one unit in the last place; the difference is exact.
-            beta = beta + (beta.clamp(low, high) - beta).detach()
-        return HeadOutput(beta=beta, correction=correction, at_bound=(log_ratio <= log_low) | (log_ratio >= log_high))
+            beta, at_bound = beta_within(log_ratio + log_shift, self.initial_beta, self.bounds)
+        return HeadOutput(beta=beta, correction=correction, at_bound=at_bound)

@@ -40,6 +40,17 @@ def number(key: str, value: Any, wanted: str, least: float, most: float = math.i
     return float(value)
 
 
+def whole(key: str, value: Any) -> int:
+    """The value as a whole number of at least 1.
+
+    Raises:
+        ConfigError: for anything else; True is no number.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"`beta.{key}` must be a whole number of at least 1, but is {value!r} instead.")
+    return value
+
+
 def check_head(
     *, net: Any, form: Any, initial_beta: Any, max_correction: Any, ppl_exponent: Any, bounds: Any
 ) -> tuple[float, float]:

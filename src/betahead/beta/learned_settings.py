@@ -1,17 +1,13 @@
-"""The settings of a learned β: their defaults, ranges, and which of them apply together."""
+"""The settings of a learned β beside its way of learning: defaults, ranges, and which of them apply together."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from betahead.beta.head_settings import Exponent, Form, check_head, number, one_of
+from betahead.beta.learning import LearningMode
 from betahead.beta.nets import NetKind
-from betahead.beta.perspective import Regulariser
 from betahead.errors import ConfigError
-
-Learning = Literal["joint", "perspective", "none"]
-PriorOn = Literal["level", "each"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +21,11 @@ class LearnedSettings:
     ppl_exponent: Exponent
     bounds: tuple[float, float]
     couple: bool
-    learning: Learning
-    regulariser: Regulariser
-    rho: float
-    prior_weight: float
-    prior_on: PriorOn
     learning_rate: float
 
 
-def _applies(key: str, value: object, needed: str, applies: bool) -> None:
-    if value is not None and not applies:
-        raise ConfigError(f"`beta.{key}` applies only with {needed}, but is {value!r} here; remove it.")
-
-
-def _has_effect(key: str, value: object, beside: str, has: bool) -> None:
-    if not has:
-        raise ConfigError(f"`beta.{key}` has no effect with {beside}, but is {value!r} here; remove it.")
-
-
 def resolved(
+    mode: LearningMode,
     *,
     net: NetKind,
     form: Form,
@@ -54,14 +36,9 @@ def resolved(
     ppl_tokens: str,
     bounds: tuple[float, float] | None,
     couple: bool,
-    learning: Learning,
-    regulariser: Regulariser | None,
-    rho: float | None,
-    prior_weight: float | None,
-    prior_on: PriorOn | None,
     learning_rate: float | None,
 ) -> LearnedSettings:
-    """The settings with defaults filled in.
+    """The settings with defaults filled in, for a way of learning.
 
     Raises:
         ConfigError: for a value out of range, or one that the other settings leave without effect.
@@ -71,20 +48,15 @@ def resolved(
         ("form", form, get_args(Form)),
         ("ppl_from", ppl_from, ("policy", "reference")),
         ("ppl_tokens", ppl_tokens, ("all", "content")),
-        ("learning.kind", learning, get_args(Learning)),
     ):
         one_of(key, value, choices)
     if not isinstance(cast("Any", couple), bool):
         raise ConfigError(f"`beta.couple` must be true or false, but is {couple!r} instead.")
-    banded, joint, perspective = form == "banded", learning == "joint", learning == "perspective"
+    banded = form == "banded"
     _applies("max_correction", max_correction, "form: banded", banded)
     _applies("ppl_exponent", ppl_exponent, "form: banded", banded)
-    _applies("prior_weight", prior_weight, "learning.kind: joint", joint)
-    _applies("prior_on", prior_on, "learning.kind: joint", joint)
-    _applies("learning.regulariser", regulariser, "learning.kind: perspective", perspective)
-    _applies("learning.rho", rho, "learning.kind: perspective", perspective)
-    _applies("learning_rate", learning_rate, "a learning.kind that learns", learning != "none")
-    if learning == "none" and ppl_exponent == "learned":
+    _applies("learning_rate", learning_rate, "a learning.kind that learns", mode.trains)
+    if not mode.trains and ppl_exponent == "learned":
         raise ConfigError("`beta.ppl_exponent` must be a number with learning.kind: none, but is 'learned' instead.")
     reads_ppl = not banded or ppl_exponent != 0.0
     reads_hidden = not banded or max_correction != 0.0
@@ -95,22 +67,23 @@ def resolved(
     from_policy = reads_hidden or (reads_ppl and ppl_from == "policy")
     _has_effect("couple", couple, "a beta that reads nothing of the policy", from_policy or not couple)
 
+    if couple and not mode.couples:
+        raise ConfigError(
+            "`beta.couple` must be false with learning.kind: heldout, whose row has no penalty that would keep the "
+            "policy from lowering it through the features, but is true instead; remove it."
+        )
+
     beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
     correction = 0.5 if max_correction is None else max_correction
     exponent = 1.0 if ppl_exponent is None else ppl_exponent
-    default = (1e-3, 30.0) if perspective else (beta / 10, beta * 10)
     held = check_head(
         net=net,
         form=form,
         initial_beta=beta,
         max_correction=correction,
         ppl_exponent=exponent,
-        bounds=default if bounds is None else bounds,
+        bounds=mode.bounds(beta) if bounds is None else bounds,
     )
-    one_of("prior_on", prior_on or "level", get_args(PriorOn))
-    one_of("learning.regulariser", regulariser or "quadratic", get_args(Regulariser))
-    most = math.log(2.0) if regulariser == "linear" else math.inf
-    range_of_rho = "in (0, log 2) with the linear regulariser" if regulariser == "linear" else "a positive number"
     rate = 1e-3 if learning_rate is None else learning_rate
     return LearnedSettings(
         net=net,
@@ -120,26 +93,30 @@ def resolved(
         ppl_exponent=exponent,
         bounds=held,
         couple=couple,
-        learning=learning,
-        regulariser=regulariser or "quadratic",
-        rho=number("learning.rho", 0.1 if rho is None else rho, range_of_rho, 0, most, inside=False),
-        prior_weight=number("prior_weight", 0.1 if prior_weight is None else prior_weight, "at least 0", 0),
-        prior_on=prior_on or "level",
         learning_rate=number("learning_rate", rate, "a positive number", 0, inside=False),
     )
 
 
-def filled_in(given: Mapping[str, Any], settings: LearnedSettings) -> dict[str, Any]:
+def filled_in(given: Mapping[str, Any], settings: LearnedSettings, mode: LearningMode) -> dict[str, Any]:
     """The given settings, with every None that has a default replaced by it; None stays where nothing applies."""
     applies = {
         "max_correction": settings.form == "banded",
         "ppl_exponent": settings.form == "banded",
         "bounds": True,
-        "regulariser": settings.learning == "perspective",
-        "rho": settings.learning == "perspective",
-        "prior_weight": settings.learning == "joint",
-        "prior_on": settings.learning == "joint",
-        "learning_rate": settings.learning != "none",
+        "learning_rate": mode.trains,
     }
-    defaults = {name: getattr(settings, name) for name, wanted in applies.items() if wanted}
-    return {name: defaults.get(name) if value is None else value for name, value in given.items()}
+    own = {name: value for name, value in mode.settings.items() if name not in given}
+    beside = {name: value for name, value in mode.settings.items() if name in given}
+    defaults = {name: getattr(settings, name) for name, wanted in applies.items() if wanted} | beside
+    filled = {name: defaults.get(name) if value is None else value for name, value in given.items()}
+    return filled | {"learning": {"kind": mode.kind, **own} if own else mode.kind}
+
+
+def _applies(key: str, value: object, needed: str, applies: bool) -> None:
+    if value is not None and not applies:
+        raise ConfigError(f"`beta.{key}` applies only with {needed}, but is {value!r} here; remove it.")
+
+
+def _has_effect(key: str, value: object, beside: str, has: bool) -> None:
+    if not has:
+        raise ConfigError(f"`beta.{key}` has no effect with {beside}, but is {value!r} here; remove it.")

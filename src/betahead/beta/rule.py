@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from betahead.beta.heldout import HeldOut
+from betahead.beta.kl_sampling import KLSampling
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
@@ -36,6 +38,7 @@ class BetaRule(nn.Module, ABC):
         ppl_tokens: which prompt tokens it counts.
         learning_rate: step size of the rule's parameters.
         links: the links that the rule's mathematics is made for, or None for all of them.
+        held_out: what the trainer is to take the rule's gradient from, or None for a rule that descends its loss.
     """
 
     kind: ClassVar[str]
@@ -45,6 +48,7 @@ class BetaRule(nn.Module, ABC):
     ppl_tokens: Literal["all", "content"] = "all"
     learning_rate: float = 1e-3
     links: frozenset[str] | None = None
+    held_out: HeldOut | None = None
 
     @property
     @abstractmethod
@@ -87,6 +91,20 @@ class BetaRule(nn.Module, ABC):
             features: what `needs` names, and None for the rest.
             margin: h, nats, for rules that read it and for the number and device of the pairs.
         """
+
+    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
+        """Learn the log-ratios (nats, detached) of the answers of a pass. Rules that measure nothing ignore the call.
+
+        The model calls it in each forward, just before the rule's own.
+        """
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the trainer is to sample from the policy for `kl_measured`, or None for nothing."""
+        return None
+
+    def kl_measured(self, nats: float) -> None:
+        """Learn the KL(π‖π_ref) that `kl_sampling` asked for, per answer, the same on all ranks."""
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Learn that all gradients of an optimizer step are there. Rules without moving statistics ignore the call.

@@ -122,6 +122,8 @@ class PreferenceModel(nn.Module):
         assert reference is not None, "the reference's columns must be in the batch before the forward"
         chosen, rejected = logratios(policy, reference, per_token=self.link.per_token)
         margin = chosen - rejected
+        moved = (policy.chosen - reference.chosen_logps, policy.rejected - reference.rejected_logps)
+        self.rule.answers_seen(*(logratio.detach() for logratio in moved))
         shaping = self.rule(features, margin)
         losses = preference_loss(margin, shaping, kind=self.loss_kind, label_smoothing=self.label_smoothing)
         shown = {

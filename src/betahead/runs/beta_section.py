@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from betahead.beta.budget_settings import KLFrom
 from betahead.beta.head_settings import Exponent, Form
-from betahead.beta.learned_settings import Learning, PriorOn, resolved
+from betahead.beta.joint import PriorOn
+from betahead.beta.learned import LearnedBeta
+from betahead.beta.learning_kinds import Learning
 from betahead.beta.nets import NetKind
 from betahead.beta.perspective import Regulariser
 from betahead.runs.section import Positive, Section
@@ -37,11 +40,21 @@ class FixedBetaSection(Section):
 
 
 class LearningSection(Section):
-    """How a learned β is learned; `regulariser` and `rho` belong to `perspective`."""
+    """How a learned β is learned: the settings of each kind, see `betahead.beta.learning_kinds`."""
 
     kind: Learning = "joint"
     regulariser: Regulariser | None = None
     rho: float | None = None
+    held_out_share: float | None = None
+    held_out_pairs: int | None = None
+    held_out_every: int | None = None
+    target_kl: float | None = None
+    allocation: str | None = None
+    level_rate: float | None = None
+    kl_from: KLFrom | None = None
+    kl_every: int | None = None
+    kl_prompts: int | None = None
+    kl_tokens: int | None = None
 
 
 class LearnedBetaSection(Section):
@@ -66,13 +79,14 @@ class LearnedBetaSection(Section):
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `betahead.LearnedBeta`."""
         own = self.model_dump(exclude={"kind", "learning"})
+        learning = self.learning.model_dump(exclude={"regulariser", "rho"}, exclude_none=True)
         return own | {
-            "learning": self.learning.kind,
+            "learning": learning if len(learning) > 1 else self.learning.kind,
             "regulariser": self.learning.regulariser,
             "rho": self.learning.rho,
         }
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        resolved(**self.arguments)
+        LearnedBeta(**self.arguments)
         return self

@@ -96,6 +96,6 @@ def _rule_line(rule: Any) -> str:
     needs = ", ".join(sorted(rule.needs)) or "nothing"
     size = sum(p.numel() for p in rule.parameters())
     return (
-        f"learned ({s.learning}), {s.form} with a {s.net} net of {size:,} parameters, from {s.initial_beta:g} within "
-        f"[{s.bounds[0]:g}, {s.bounds[1]:g}]; reads {needs}"
+        f"learned ({rule.mode.kind}), {s.form} with a {s.net} net of {size:,} parameters, from {s.initial_beta:g} "
+        f"within [{s.bounds[0]:g}, {s.bounds[1]:g}]; reads {needs}"
     )

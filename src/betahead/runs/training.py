@@ -135,6 +135,8 @@ def _trained(
 
     trainer.add_callback(StopWhenNotFinite(failed))
     trained = trainer.train()
+    if trainer.kl_estimates is not None:
+        console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
     steps = trainer.state.global_step
     followed = None
     if trainer.held_out is not None:

@@ -258,6 +258,18 @@ class HeldOutGradient:
         return {"heldout/loss": mean}
 
 
+def following(
+    model: PreferenceModel,
+    dataset: Dataset | None,
+    collate: PassCollator,
+    completed: Callable[[dict[str, Any]], dict[str, Any]],
+    args: DPOConfig,
+    accelerator: Accelerator,
+) -> HeldOutGradient | None:
+    """The `HeldOutGradient` of these parts, or None without held-out records."""
+    return None if dataset is None else HeldOutGradient(model, dataset, collate, completed, args, accelerator)
+
+
 def steered(rule: nn.Module) -> LearnedBeta:
     """The rule that learns: the one given, or that inside of a control."""
     while isinstance(rule, ControlledBeta):

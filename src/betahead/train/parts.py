@@ -164,7 +164,8 @@ def reference_for(
     """What the policy is held to: the model given, or the policy before training without a second copy if possible.
 
     With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
-    as it has not been trained, or a copy when every batch is to be scored as it comes.
+    as it has not been trained, or a copy when it is needed later: every batch is to be scored as it comes, or the rule
+    asks how far the policy has moved.
     """
     log_ppl, kernel = rule.ppl_from == "reference", cast("Kernel", args.forward_attention)
     if given is not None:
@@ -172,7 +173,7 @@ def reference_for(
         return FrozenReference(
             cast("PreTrainedModel", nn.Module.to(given, args.device)), wants_log_ppl=log_ppl, kernel=kernel
         )
-    if new_adapter or args.precompute_ref_log_probs:
+    if new_adapter or (args.precompute_ref_log_probs and rule.kl_sampling is None):
         return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl, kernel=kernel)
     return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
 

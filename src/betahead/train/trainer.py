@@ -1,7 +1,6 @@
 """The trainer: `transformers.Trainer` with a preference loss, a beta rule and a reference."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
@@ -21,11 +20,12 @@ from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
-from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
+from betahead.train.checkpoint import FolderTrainer, hidden_size_of
 from betahead.train.given import check_given, reference_model
-from betahead.train.heldout import HeldOutGradient
+from betahead.train.heldout import following
 from betahead.train.heldout_checks import check_held_out
 from betahead.train.heldout_rows import held_apart
+from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
@@ -48,7 +48,7 @@ from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(WindowedTrainer):
+class DPOTrainer(FolderTrainer, WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -154,14 +154,14 @@ class DPOTrainer(WindowedTrainer):
         scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
         self.train_dataset = cast("Any", scored)
         self.eval_dataset = each(held_out, self._with_reference)
-        self.held_out: HeldOutGradient | None = None
-        if followed is not None:
-            collate, device = self.data_collator, self.accelerator
-            self.held_out = HeldOutGradient(preference, followed, collate, self._completed, args, device)
+        self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
             self.calibration: Calibration | None = calibration_for(
                 policy, self.reference, rule, scored, self.data_collator, args
             )
+        self.kl_estimates = kl_estimates_for(rule, policy, self.reference, tokenizer, train, args, self.accelerator)
+        if self.kl_estimates is not None:
+            self.add_callback(self.kl_estimates)
         if train is not None and args.max_batch_tokens is not None:
             self.oversized = oversized(tokens_of_rows(train), args.max_batch_tokens, self.data_collator.pass_tokens)
 
@@ -285,18 +285,3 @@ class DPOTrainer(WindowedTrainer):
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         return cast("Tensor", self.accelerator.clip_grad_norm_(inner.policy.parameters(), max_norm))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write the policy as an ordinary Hugging Face folder with the rule beside it; no pickles."""
-        folder = Path(output_dir or cast("str", self.args.output_dir))
-        save_model_folder(self.model, folder, cast("PreTrainedTokenizerBase | None", self.processing_class))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Fill policy and rule with the numbers of a checkpoint."""
-        load_model_folder(self.model, Path(resume_from_checkpoint))
-        mark_trained(self.model.policy)
-
-    def _load_best_model(self) -> None:
-        """Go back to the checkpoint with the best metric."""
-        assert self.state.best_model_checkpoint is not None
-        load_model_folder(self.model, Path(self.state.best_model_checkpoint))

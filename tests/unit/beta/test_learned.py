@@ -75,12 +75,12 @@ def test_a_step_has_one_level_however_its_pairs_are_cut_and_wherever_they_are() 
     features = [tiny.features(pairs, seed) for pairs, seed in ((1, 0), (5, 1), (2, 2))]
     betas = torch.cat([cut(f, torch.zeros(f.pairs)).beta for f in features])
     cut.step_taken(lambda t: t)
-    torch.testing.assert_close(cut.level, log_ratios(betas).mean())
+    torch.testing.assert_close(cut.mode.level, log_ratios(betas).mean())
     for f in features[:2]:
         whole(f, torch.zeros(f.pairs))
     elsewhere = torch.stack([log_ratios(betas[6:]).sum(), torch.tensor(2.0)])
     whole.step_taken(lambda t: t + elsewhere)
-    torch.testing.assert_close(whole.level, cut.level)
+    torch.testing.assert_close(whole.mode.level, cut.mode.level)
 
 
 def test_only_pairs_that_are_learned_from_count_for_the_level() -> None:
@@ -89,13 +89,13 @@ def test_only_pairs_that_are_learned_from_count_for_the_level() -> None:
         rule(tiny.features(3), torch.zeros(3))
     rule.eval()(tiny.features(3), torch.zeros(3))
     rule.step_taken(lambda t: t)
-    assert rule.level.item() == 0.0
+    assert rule.mode.level.item() == 0.0
     rule.train()(tiny.features(3), torch.zeros(3))
     rule.step_taken(lambda t: t)
-    level = rule.level.item()
+    level = rule.mode.level.item()
     assert level != 0.0
     rule.step_taken(lambda t: t)  # no pairs, no news
-    assert rule.level.item() == level
+    assert rule.mode.level.item() == level
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_rule_without_a_prior_on_the_level_keeps_none(settings: dict[str, Any]
     rule = tiny.built(**settings)
     rule(tiny.features(3), torch.zeros(3))
     rule.step_taken(lambda t: t)
-    assert "level" not in rule.state_dict()
+    assert "mode.level" not in rule.state_dict()
 
 
 @pytest.mark.parametrize(("regulariser", "rho"), [("quadratic", 0.1), ("quadratic", 2.0), ("linear", 0.3)])

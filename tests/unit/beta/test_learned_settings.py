@@ -16,7 +16,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"ppl_tokens": "some"}, "`beta.ppl_tokens` must be one of all, content, but is 'some' instead."),
     (
         {"learning": "slow"},
-        "`beta.learning.kind` must be one of joint, perspective, none, but is 'slow' instead.",
+        "`beta.learning.kind` must be one of joint, perspective, budget, none, but is 'slow' instead.",
     ),
     (
         {"form": "direct", "max_correction": 0.5},
@@ -116,13 +116,15 @@ def test_a_setting_that_the_others_leave_without_effect_is_refused(settings: dic
 
 
 def test_defaults_follow_the_form_and_the_kind_of_learning() -> None:
-    joint = LearnedBeta(initial_beta=0.2).resolved
+    rule = LearnedBeta(initial_beta=0.2)
+    joint = rule.resolved
     assert (joint.form, joint.max_correction, joint.ppl_exponent) == ("banded", 0.5, 1.0)
     assert joint.bounds == pytest.approx((0.02, 2.0))
-    assert (joint.prior_weight, joint.prior_on, joint.learning_rate, joint.couple) == (0.1, "level", 1e-3, False)
-    perspective = LearnedBeta(learning="perspective").resolved
+    assert (joint.learning_rate, joint.couple) == (1e-3, False)
+    assert rule.mode.settings == {"prior_weight": 0.1, "prior_on": "level"}
+    perspective = LearnedBeta(learning="perspective")
     assert perspective.bounds == (1e-3, 30.0)
-    assert (perspective.regulariser, perspective.rho) == ("quadratic", 0.1)
+    assert perspective.mode.settings == {"regulariser": "quadratic", "rho": 0.1}
 
 
 banded = st.fixed_dictionaries(

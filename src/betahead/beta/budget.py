@@ -1,0 +1,159 @@
+"""Learning on a budget: the user says how far the policy may move, and the level of β follows."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from betahead.beta.budget_settings import KLFrom, sampling_of
+from betahead.beta.dual_ascent import DualAscent
+from betahead.beta.kl_sampling import KLSampling
+from betahead.beta.learning import Base, LearningMode
+from betahead.beta.step_mean import StepMean
+from betahead.errors import ConfigError
+from betahead.types import Shaping
+
+_CENTRING = 0.1
+
+
+class BudgetLearning(LearningMode):
+    """β(x) = e^L · a(x): the level L by dual ascent on a KL estimate, the allocation a by another way of learning.
+
+    An allocation with a level of its own (`perspective` with the quadratic regulariser, `none`) is multiplied as it
+    is: there e^L takes the place of β₀, the one scale that is left. One whose level would run away (`joint`, the linear
+    regulariser) is divided by the moving geometric mean of a, so that L is the mean log β.
+
+    Args:
+        allocation: how the head learns.
+        target_kl: nats per answer, > 0.
+        kl_from: `samples` (default): KL(π‖π_ref) of answers that the policy samples to training prompts, which costs
+            generation. `answers`: the mean of −log π/π_ref over both answers of the pairs, which costs nothing and is
+            KL(π_ref‖π) where the reference wrote the answers, and no divergence at all where something else did.
+        kl_every, kl_prompts, kl_tokens: see `sampling_of`.
+        level_rate: how fast the level follows, see `DualAscent`.
+
+    Source:
+        This package, docs/theory.md, section 6, with the sources of `DualAscent`.
+    """
+
+    kind: ClassVar[str] = "budget"
+    own: ClassVar[tuple[str, ...]] = (
+        *("target_kl", "allocation", "level_rate"),
+        *("kl_from", "kl_every", "kl_prompts", "kl_tokens"),
+    )
+    levels_itself = True
+    log_level: Tensor
+    centre: Tensor
+    kl: Tensor
+
+    def __init__(
+        self,
+        *,
+        allocation: LearningMode,
+        target_kl: float | None = None,
+        kl_from: KLFrom | None = None,
+        kl_every: int | None = None,
+        kl_prompts: int | None = None,
+        kl_tokens: int | None = None,
+        level_rate: float | None = None,
+    ) -> None:
+        super().__init__()
+        if target_kl is None:
+            raise ConfigError(
+                "`beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per answer the "
+                "policy may move."
+            )
+        self.sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
+        self.ascent = (
+            DualAscent(target=target_kl) if level_rate is None else DualAscent(target=target_kl, rate=level_rate)
+        )
+        self.allocation = allocation
+        self.links, self.trains = allocation.links, allocation.trains
+        self.couples, self.held_out = allocation.couples, allocation.held_out
+        self._answers, self._levels = StepMean(), StepMean()
+        for name in ("log_level", "centre", "kl"):
+            self.register_buffer(name, torch.zeros(()))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the budget and those of the allocation."""
+        sampled = self.sampling
+        asked = (
+            {}
+            if sampled is None
+            else {
+                "kl_every": sampled.every,
+                "kl_prompts": sampled.prompts,
+                "kl_tokens": sampled.max_new_tokens,
+            }
+        )
+        return {
+            "target_kl": self.ascent.target,
+            "allocation": self.allocation.kind,
+            "kl_from": "answers" if sampled is None else "samples",
+            "level_rate": self.ascent.rate,
+            **asked,
+            **self.allocation.settings,
+        }
+
+    @property
+    def kl_sampling(self) -> KLSampling | None:
+        """What the trainer is to sample."""
+        return self.sampling
+
+    def bounds(self, initial_beta: float) -> tuple[float, float]:
+        """Absolute ones: a budget may lie far from where β₀ would lead."""
+        return 1e-3, 30.0
+
+    def base(self, initial_beta: float) -> Base:
+        """β₀·e^L."""
+        return initial_beta * self.log_level.exp()
+
+    def log_shift(self) -> Base:
+        """L, less the mean log a of an allocation that has no level of its own."""
+        return self.log_level - self.centre
+
+    def shaping(self, beta: Float[Tensor, " pairs"], base: Base) -> Shaping:
+        """That of the allocation, around the level."""
+        if not self.allocation.levels_itself and self._learns:
+            self._levels.add((beta.detach() / base).log())
+        return self.allocation.shaping(beta, base)
+
+    def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"], base: Base) -> Shaping:
+        """That of the allocation."""
+        return self.allocation.reshaped(shaping, beta, base)
+
+    @property
+    def _learns(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
+        """Keep what an estimate from the answers is made of."""
+        if self.sampling is None and self._learns:
+            self._answers.add(-0.5 * (chosen + rejected))
+
+    @torch.no_grad()
+    def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:
+        """Move the level by the answers of the step, and the centre by its β."""
+        away, kl = self._levels.taken(summed), self._answers.taken(summed)
+        if away is not None:
+            self.centre.add_(_CENTRING * away)
+        if kl is not None:
+            self._ascend(kl, limits, steps=1)
+        self.allocation.step_taken(summed, limits)
+
+    @torch.no_grad()
+    def kl_measured(self, nats: float, limits: tuple[float, float]) -> None:
+        """Move the level by an estimate from samples."""
+        assert self.sampling is not None
+        self._ascend(self.kl.new_tensor(nats), limits, steps=self.sampling.every)
+
+    def _ascend(self, kl: Tensor, limits: tuple[float, float], *, steps: int) -> None:
+        self.log_level.copy_(self.ascent.moved(self.log_level, kl, self.kl, limits=limits, steps=steps))
+        self.kl.copy_(kl)
+
+    def log_metrics(self, initial_beta: float) -> dict[str, Tensor]:
+        """The level of β and the last estimate of the KL."""
+        return {"beta/base": initial_beta * self.log_level.exp(), "kl/estimate": self.kl.clone()}

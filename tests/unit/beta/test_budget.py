@@ -1,0 +1,227 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from betahead.beta.budget import BudgetLearning
+from betahead.beta.files import load_rule, save_rule
+from betahead.beta.learned import LearnedBeta
+from betahead.errors import ConfigError
+
+ALLOCATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "joint": {"prior_weight": 0.3},
+    "perspective": {"rho": 0.2},
+    "linear": {"regulariser": "linear", "rho": 0.3},
+}
+
+
+def budget(allocation: str = "perspective", *, build: bool = True, **settings: Any) -> LearnedBeta:
+    """A rule on a budget of 2 nats, its estimates from the answers unless the settings say otherwise."""
+    learning = {"kind": "budget", "target_kl": 2.0, "kl_from": "answers"}
+    learning["allocation"] = "perspective" if allocation == "linear" else allocation
+    learning |= settings.pop("learning", {})
+    settings = {**ALLOCATIONS[allocation], **settings}
+    return tiny.built(learning=learning, **settings) if build else LearnedBeta(learning=learning, **settings)
+
+
+def of(rule: LearnedBeta) -> BudgetLearning:
+    assert isinstance(rule.mode, BudgetLearning)
+    return rule.mode
+
+
+def step(rule: LearnedBeta, kl: float, seed: int = 0, pairs: int = 5) -> None:
+    """One step on random prompts whose answers lie `kl` nats below the reference."""
+    answers = torch.full((pairs,), -kl)
+    rule.answers_seen(answers, answers)
+    rule(tiny.features(pairs, seed), torch.zeros(pairs))
+    rule.step_taken(lambda t: t)
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_a_new_rule_on_a_budget_is_its_allocation(allocation: str) -> None:
+    alone = {"none": "none", "joint": "joint"}.get(allocation, "perspective")
+    settings = ALLOCATIONS[allocation] | ({"prior_on": "each"} if allocation == "joint" else {})
+    rule = budget(allocation, scatter=0.2, bounds=(1e-3, 30.0))
+    other = tiny.built(learning=alone, scatter=0.2, bounds=(1e-3, 30.0), **settings)
+    mine, theirs = (each(tiny.features(5), torch.zeros(5)) for each in (rule, other))
+    for name, value in vars(theirs).items():
+        torch.testing.assert_close(vars(mine)[name], value, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("allocation", ["none", "perspective"])
+def test_the_level_takes_the_place_of_beta_0_where_the_allocation_has_a_level_of_its_own(allocation: str) -> None:
+    rule = budget(allocation, scatter=0.2)
+    level = math.log(3.0)
+    of(rule).log_level.fill_(level)
+    learning = "none" if allocation == "none" else "perspective"
+    other = tiny.built(learning=learning, scatter=0.2, initial_beta=0.3, bounds=(1e-3, 30.0), **ALLOCATIONS[allocation])
+    mine, theirs = (each(tiny.features(5), torch.zeros(5)) for each in (rule, other))
+    for name, value in vars(theirs).items():
+        torch.testing.assert_close(vars(mine)[name], value)
+
+
+@pytest.mark.parametrize("allocation", ["joint", "linear"])
+def test_the_level_is_the_mean_log_beta_where_the_allocation_would_run_away(allocation: str) -> None:
+    rule = budget(allocation, form="direct", scatter=0.2)
+    with torch.no_grad():
+        rule.head.net.last.bias.add_(1.5)
+    for _ in range(200):
+        step(rule, kl=2.0)
+    beta = rule(tiny.features(5), torch.zeros(5)).beta
+    assert of(rule).log_level.item() == pytest.approx(of(rule).ascent.damping, rel=1e-5)  # from 0 to 2 nats at once
+    assert beta.log().mean().item() == pytest.approx(math.log(0.1) + of(rule).log_level.item(), abs=1e-4)
+    assert beta.std().item() > 0.001
+
+
+def test_the_level_follows_the_answers_of_a_step_however_they_are_cut_and_wherever_they_are() -> None:
+    chosen, rejected = -torch.rand(2, 8).double() * 9
+    whole, cut = budget("none"), budget("none")
+    whole.answers_seen(chosen[:6], rejected[:6])
+    elsewhere = torch.stack([-(chosen[6:] + rejected[6:]).sum() / 2, torch.tensor(2.0).double()])
+    whole.step_taken(lambda t: t + elsewhere)
+    for part in (slice(0, 1), slice(1, 6), slice(6, 8)):
+        cut.answers_seen(chosen[part], rejected[part])
+    cut.step_taken(lambda t: t)
+    wanted = -(chosen + rejected).mean() / 2
+    torch.testing.assert_close(of(whole).kl.double(), wanted)
+    torch.testing.assert_close(of(cut).kl.double(), wanted)
+    excess = of(whole).ascent.excess(wanted)
+    torch.testing.assert_close(of(whole).log_level.double(), 0.02 * excess + (excess + 1.0))
+
+
+def test_only_answers_that_are_learned_from_count() -> None:
+    rule = budget("none")
+    far = torch.full((3,), -9.0)
+    with torch.no_grad():
+        rule.answers_seen(far, far)
+    rule.eval().answers_seen(far, far)
+    rule.step_taken(lambda t: t)
+    assert (of(rule).kl.item(), of(rule).log_level.item()) == (0.0, 0.0)
+
+
+def test_the_level_stays_in_the_bounds_and_comes_back_at_once() -> None:
+    rule = budget("none", bounds=(0.05, 0.4), ppl_exponent=0.0, max_correction=0.0)
+    for _ in range(300):
+        step(rule, kl=0.0)
+    assert rule(tiny.features(2), torch.zeros(2)).beta.tolist() == pytest.approx([0.05, 0.05])
+    step(rule, kl=3.0)
+    assert (rule(tiny.features(2), torch.zeros(2)).beta > 0.06).all()
+
+
+def test_an_estimate_from_samples_moves_the_level_by_all_the_steps_since_the_last() -> None:
+    rule = budget("none", learning={"kl_from": "samples", "kl_every": 7})
+    assert rule.kl_sampling is not None
+    assert (rule.kl_sampling.every, rule.kl_sampling.prompts, rule.kl_sampling.max_new_tokens) == (7, 16, 128)
+    rule.answers_seen(torch.full((3,), -9.0), torch.full((3,), -9.0))
+    rule.step_taken(lambda t: t)
+    assert of(rule).log_level.item() == 0.0
+    rule.kl_measured(1.0)
+    assert of(rule).log_level.item() == pytest.approx(7 * 0.02 * -0.5 + 0.5)
+    assert budget("none").kl_sampling is None
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@pytest.mark.parametrize("form", [{"form": "banded"}, {"form": "direct"}], ids=str)
+def test_its_state_comes_back_from_a_file(allocation: str, form: dict[str, Any], tmp_path: Path) -> None:
+    rule = budget(allocation, scatter=0.2, **form)
+    for number in range(3):
+        step(rule, kl=0.7, seed=number)
+    save_rule(rule, tmp_path, hidden_size=tiny.HIDDEN)
+    again = load_rule(tmp_path)
+    assert isinstance(again, LearnedBeta)
+    assert again.settings == rule.settings
+    for each in (rule, again):
+        step(each, kl=2.5)
+    assert torch.equal(of(again).log_level, of(rule).log_level)
+    assert of(rule).log_level.item() != 0.0
+    features = tiny.features(4)
+    assert torch.equal(again(features, torch.zeros(4)).beta, rule(features, torch.zeros(4)).beta)
+
+
+def test_the_log_shows_the_level_and_the_last_estimate() -> None:
+    rule = budget("none")
+    step(rule, kl=2.0)
+    shown = rule.log_metrics()
+    assert shown["kl/estimate"].item() == 2.0
+    assert shown["beta/base"].item() == pytest.approx(0.1 * math.exp(of(rule).log_level.item()))
+    assert shown["beta/w"].item() == pytest.approx(shown["beta/base"].item())
+
+
+def test_a_frozen_allocation_trains_no_head() -> None:
+    assert not any(p.requires_grad for p in budget("none").parameters())
+    assert all(p.requires_grad for p in budget("joint").parameters())
+
+
+MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (
+        {"target_kl": None},
+        {},
+        "`beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per answer the policy "
+        "may move.",
+    ),
+    ({"target_kl": -1.0}, {}, "`beta.learning.target_kl` must be a positive number, but is -1.0 instead."),
+    (
+        {"allocation": "budget"},
+        {},
+        "`beta.learning.allocation` must be one of joint, perspective, none, but is 'budget' instead.",
+    ),
+    (
+        {"kl_from": "thin air"},
+        {},
+        "`beta.learning.kl_from` must be one of samples, answers, but is 'thin air' instead.",
+    ),
+    (
+        {"kl_every": 5},
+        {},
+        "`beta.learning.kl_every` applies only with learning.kl_from: samples, but is 5 here; remove it.",
+    ),
+    (
+        {"kl_from": "samples", "kl_prompts": 0},
+        {},
+        "`beta.learning.kl_prompts` must be a whole number of at least 1, but is 0 instead.",
+    ),
+    ({"level_rate": 0}, {}, "`beta.learning.level_rate` must be a positive number, but is 0 instead."),
+    (
+        {"allocation": "joint"},
+        {"prior_on": "level"},
+        "`beta.prior_on` must be each with learning.kind: budget, because the budget sets the level, but is 'level' "
+        "instead.",
+    ),
+    (
+        {"allocation": "joint"},
+        {"rho": 0.1},
+        "`beta.learning.rho` applies only with learning.allocation: perspective, but is 0.1 here; remove it.",
+    ),
+    (
+        {"allocation": "none"},
+        {"learning_rate": 0.1},
+        "`beta.learning_rate` applies only with a learning.kind that learns, but is 0.1 here; remove it.",
+    ),
+    (
+        {"pace": 3},
+        {},
+        "`beta.learning.pace` must be left out, because no learning.kind has it, but is 3 here.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("learning", "settings", "message"), MESSAGES, ids=[str(case[:2]) for case in MESSAGES])
+def test_a_budget_that_cannot_be_kept_is_refused(
+    learning: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    said = {"kind": "budget", "target_kl": 2.0, "kl_from": "answers"} | learning
+    with pytest.raises(ConfigError) as error:
+        LearnedBeta(learning=said, **settings)
+    assert str(error.value) == message
+
+
+def test_a_setting_of_the_budget_is_refused_elsewhere() -> None:
+    with pytest.raises(ConfigError) as error:
+        LearnedBeta(learning={"kind": "joint", "target_kl": 2.0})
+    assert str(error.value) == (
+        "`beta.learning.target_kl` applies only with learning.kind: budget, but is 2.0 here; remove it."
+    )
