@@ -1,6 +1,7 @@
 """Learning on a budget: the user says how far the policy may move, and the level of β follows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,10 @@ from betahead.errors import ConfigError
 from betahead.types import Shaping
 
 _CENTRING = 0.1
+_LEVEL_RATE = 0.05
+
+# Shares of the moving average that a new estimate leaves: the few answers of a step are noisier than samples are made.
+_KEPT = {"samples": 0.5, "answers": 0.8}
 
 
 class BudgetLearning(LearningMode):
@@ -25,6 +30,8 @@ class BudgetLearning(LearningMode):
     is: there e^L takes the place of β₀, the one scale that is left. One whose level would run away (`joint`, the linear
     regulariser) is divided by the moving geometric mean of a, so that L is the mean log β.
 
+    The loss of the allocation is divided by e^L, so that the level sets where pairs stop and never how hard they push.
+
     Args:
         allocation: how the head learns.
         target_kl: nats per answer, > 0.
@@ -32,7 +39,7 @@ class BudgetLearning(LearningMode):
             generation. `answers`: the mean of −log π/π_ref over both answers of the pairs, which costs nothing and is
             KL(π_ref‖π) where the reference wrote the answers, and no divergence at all where something else did.
         kl_every, kl_prompts, kl_tokens: see `sampling_of`.
-        level_rate: how fast the level follows, see `DualAscent`.
+        level_rate: how fast the level follows, see `DualAscent`; default 0.05.
 
     Source:
         This package, docs/theory.md, section 6, with the sources of `DualAscent`.
@@ -66,9 +73,7 @@ class BudgetLearning(LearningMode):
                 "policy may move."
             )
         self.sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
-        self.ascent = (
-            DualAscent(target=target_kl) if level_rate is None else DualAscent(target=target_kl, rate=level_rate)
-        )
+        self.ascent = DualAscent(target=target_kl, rate=_LEVEL_RATE if level_rate is None else level_rate)
         self.allocation = allocation
         self.links, self.trains = allocation.links, allocation.trains
         self.couples, self.held_out = allocation.couples, allocation.held_out
@@ -119,11 +124,16 @@ class BudgetLearning(LearningMode):
         """That of the allocation, around the level."""
         if not self.allocation.levels_itself and self._learns:
             self._levels.add((beta.detach() / base).log())
-        return self.allocation.shaping(beta, base)
+        shaping = self.allocation.shaping(beta, base)
+        return replace(shaping, weight=self._even * shaping.weight, penalty=self._even * shaping.penalty)
 
     def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"], base: Base) -> Shaping:
-        """That of the allocation."""
-        return self.allocation.reshaped(shaping, beta, base)
+        """That of the allocation, whose weight follows β."""
+        return self.allocation.reshaped(shaping, beta, self._even * base)
+
+    @property
+    def _even(self) -> Tensor:
+        return (-self.log_level).exp()
 
     @property
     def _learns(self) -> bool:
@@ -151,9 +161,10 @@ class BudgetLearning(LearningMode):
         self._ascend(self.kl.new_tensor(nats), limits, steps=self.sampling.every)
 
     def _ascend(self, kl: Tensor, limits: tuple[float, float], *, steps: int) -> None:
-        self.log_level.copy_(self.ascent.moved(self.log_level, kl, self.kl, limits=limits, steps=steps))
-        self.kl.copy_(kl)
+        average = self.kl.lerp(kl.to(self.kl.dtype), 1 - _KEPT["answers" if self.sampling is None else "samples"])
+        self.log_level.copy_(self.ascent.moved(self.log_level, average, self.kl, limits=limits, steps=steps))
+        self.kl.copy_(average)
 
     def log_metrics(self, initial_beta: float) -> dict[str, Tensor]:
-        """The level of β and the last estimate of the KL."""
+        """The level of β and the moving average of the KL."""
         return {"beta/base": initial_beta * self.log_level.exp(), "kl/estimate": self.kl.clone()}

@@ -26,13 +26,13 @@ def test_a_policy_that_rests_on_its_budget_keeps_its_level(target: float, level:
     assert moved(DualAscent(target=target), level, target, target, steps) == pytest.approx(level, abs=1e-12)
 
 
-@given(positive, st.floats(0, 5), st.floats(0, 5), st.integers(1, 50), st.floats(1e-3, 0.1), st.floats(0, 2))
+@given(positive, st.floats(0, 5), st.floats(0, 5), st.integers(1, 50), st.floats(1e-3, 0.1), st.floats(0, 90))
 def test_a_step_is_the_formula(
-    target: float, here: float, there: float, steps: int, rate: float, damping: float
+    target: float, here: float, there: float, steps: int, rate: float, horizon: float
 ) -> None:
     now, before = (min(max(share - 1.0, -1.0), 1.0) for share in (here, there))
-    wanted = min(max(-2.0 + rate * steps * now + damping * (now - before), LIMITS[0]), LIMITS[1])
-    found = moved(DualAscent(target=target, rate=rate, damping=damping), -2.0, here * target, there * target, steps)
+    wanted = min(max(-2.0 + rate * (steps * now + horizon * (now - before)), LIMITS[0]), LIMITS[1])
+    found = moved(DualAscent(target=target, rate=rate, horizon=horizon), -2.0, here * target, there * target, steps)
     assert found == pytest.approx(wanted, abs=1e-9)
 
 
@@ -47,12 +47,12 @@ def test_more_than_the_budget_raises_beta_and_less_lowers_it(target: float, fact
 def test_a_level_that_was_held_at_a_bound_leaves_it_with_the_first_estimate_that_says_so(
     kl: float, bound: float
 ) -> None:
-    ascent, level = DualAscent(target=1.0, damping=0.0), 0.0
+    ascent, level = DualAscent(target=1.0, horizon=0.0), 0.0
     for _ in range(2000):
         level = moved(ascent, level, kl, kl)
     assert level == pytest.approx(bound, abs=1e-12)
     other = 2.0 - kl / 4.5  # as far on the other side
-    assert moved(ascent, level, other, other) == pytest.approx(bound + math.copysign(0.02, other - 1.0), abs=1e-12)
+    assert moved(ascent, level, other, other) == pytest.approx(bound + math.copysign(0.1, other - 1.0), abs=1e-12)
 
 
 def test_many_runs_move_as_each_alone() -> None:
@@ -64,7 +64,7 @@ def test_many_runs_move_as_each_alone() -> None:
 
 
 @pytest.mark.parametrize("start", [0.03, 0.1, 1.0, 3.0])
-@pytest.mark.parametrize("lag", [1, 30, 150])
+@pytest.mark.parametrize("lag", [5, 30, 100])
 def test_a_policy_that_follows_beta_slowly_ends_on_the_budget_from_every_start(start: float, lag: int) -> None:
     # Where the policy would rest, KL = (0.4/β)², and it gets there over `lag` steps.
     ascent, level, kl, before = DualAscent(target=2.0), math.log(start), 0.0, 0.0
@@ -80,7 +80,7 @@ def test_a_policy_that_follows_beta_slowly_ends_on_the_budget_from_every_start(s
         ({"target": 0.0}, "`beta.learning.target_kl` must be a positive number, but is 0.0 instead."),
         ({"target": True}, "`beta.learning.target_kl` must be a positive number, but is True instead."),
         ({"target": 1.0, "rate": 0.0}, "`beta.learning.level_rate` must be a positive number, but is 0.0 instead."),
-        ({"target": 1.0, "damping": -1.0}, "`beta.learning.level_damping` must be at least 0, but is -1.0 instead."),
+        ({"target": 1.0, "horizon": -1.0}, "`beta.learning.level_horizon` must be at least 0, but is -1.0 instead."),
     ],
 )
 def test_a_controller_that_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
