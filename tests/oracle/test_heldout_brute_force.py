@@ -1,5 +1,6 @@
 """The head's held-out gradient against really stepping with β, or a weight of the head, a little up and down."""
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,13 @@ class BeforeTheLastStep(TrainerCallback):
             self.head = {name: p.grad.clone() for name, p in model.rule.named_parameters()}
 
 
-def trained(folder: Path, steps: int, settings: dict[str, Any], rule: dict[str, Any]) -> tuple[DPOTrainer, Any]:
+def trained(
+    folder: Path,
+    steps: int,
+    settings: dict[str, Any],
+    rule: dict[str, Any],
+    learning: dict[str, Any] | None = None,
+) -> tuple[DPOTrainer, Any]:
     seen = BeforeTheLastStep()
     trainer = DPOTrainer(
         tiny.in_float64(tiny.qwen2()),
@@ -57,13 +64,15 @@ def trained(folder: Path, steps: int, settings: dict[str, Any], rule: dict[str, 
         # A head that hardly moves, so that the β of the last step is the one it starts with.
         beta=LearnedBeta(
             initial_beta=LEVEL,
-            learning={"kind": "heldout", "held_out_share": 0.25, "held_out_pairs": 99},
+            learning={"kind": "heldout", **(learning or {}), "held_out_share": 0.25, "held_out_pairs": 99},
             learning_rate=1e-12,
             **rule,
         ),
     )
     trainer.rule.double()
     tiny.scattered(trainer.rule, 0.3)
+    if learning is not None:
+        trainer.rule.mode.log_level.fill_(0.7)
     trainer.train()
     return trainer, seen
 
@@ -90,6 +99,7 @@ class Stepping:
         self.followed = padded(followed.to_list())
         self.seen, self.optimizer = seen, optimizer
         self.rate = trainer.args.learning_rate
+        self.level = float(trainer.rule.base)
 
     def __call__(self, beta: Tensor) -> float:
         policy = deepcopy(self.seen.policy)
@@ -103,7 +113,7 @@ class Stepping:
         (LEVEL / beta * -logsigmoid(beta * margins(policy, self.train))).mean().backward()
         optimizer.step()
         with torch.no_grad():
-            return -logsigmoid(LEVEL * margins(policy, self.followed)).mean().item()
+            return -logsigmoid(self.level * margins(policy, self.followed)).mean().item()
 
 
 def brute_force(trainer: DPOTrainer, stepping: Stepping) -> tuple[Tensor, dict[str, Tensor]]:
@@ -154,3 +164,15 @@ def test_with_adam_it_has_the_direction_of_the_derivative(tmp_path: Path) -> Non
     assert cosine >= 0.99
     large = other.abs() > 0.1 * other.abs().max()
     assert torch.equal(one[large].sign(), other[large].sign())
+
+
+def test_on_a_budget_the_row_keeps_its_push_and_the_held_out_loss_has_the_level(tmp_path: Path) -> None:
+    still = {"kind": "budget", "target_kl": 5.0, "allocation": "heldout", "kl_from": "answers", "level_rate": 1e-12}
+    trainer, seen = trained(tmp_path, 1, {"optim": "sgd", "learning_rate": 0.05}, {"form": "direct"}, still)
+    stepping = Stepping(trainer, seen, 1, "sgd")
+    assert stepping.level == pytest.approx(LEVEL * math.exp(0.7))
+    _, wanted = brute_force(trainer, stepping)
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    assert scale > 1e-6
+    for name, gradient in wanted.items():
+        assert (seen.head[name] - gradient).abs().max() <= 1e-6 * scale, name

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-Level = float | Float[Tensor, ""]
-"""β₀, or where a budget has moved it."""
+Level = float | Float[Tensor, "..."]
+"""β₀, or where a budget has moved it; one for all pairs or one for each."""
 
 
 @dataclass(frozen=True, kw_only=True)

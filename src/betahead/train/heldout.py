@@ -31,13 +31,17 @@ _NATS = 100.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Pass:
-    """A training pass of the step: its batch, and what the rule read of it."""
+class _Read:
+    """What the rule read of a training pass, and what it made of it."""
 
-    batch: dict[str, Any]
     features: PromptFeatures
     margin: Tensor
     beta: Tensor
+    level: Tensor
+
+
+_Window = Sequence[tuple[dict[str, Any], _Read]]
+"""The training passes of a step: their batches, and what was read of them."""
 
 
 class HeldOutGradient:
@@ -79,9 +83,9 @@ class HeldOutGradient:
         self._prompts = len(set(dataset["prompt_id"]))
         self._watch = Stopwatch(args.device)
         self._estimates = 0
-        self._window: list[_Pass] = []
+        self._window: list[tuple[dict[str, Any], _Read]] = []
         self._pairs: int | Tensor = 0
-        self._read: tuple[PromptFeatures, Tensor, Tensor] | None = None
+        self._read: _Read | None = None
         self._loss: Tensor | None = None
         self._shown = 0
         self._rule.register_forward_hook(self._remember)
@@ -89,7 +93,11 @@ class HeldOutGradient:
     def _remember(self, module: nn.Module, given: tuple[PromptFeatures, Tensor], shaping: Shaping) -> None:
         if module.training and torch.is_grad_enabled():
             features, margin = given
-            self._read = (features, margin.detach(), shaping.beta.detach())
+            # The row's first push is half of weight·β: β₀, whatever a budget has made of β.
+            level = shaping.weight * shaping.beta
+            self._read = _Read(
+                features=features, margin=margin.detach(), beta=shaping.beta.detach(), level=level.detach()
+            )
 
     def saw(self, batch: dict[str, Any], pairs: int | Tensor) -> None:
         """Keep a training pass until the step.
@@ -99,8 +107,7 @@ class HeldOutGradient:
             pairs: those of the whole step on all ranks.
         """
         assert self._read is not None, "the pass must have gone through the rule"
-        features, margin, beta = self._read
-        self._window.append(_Pass(batch=batch, features=features, margin=margin, beta=beta))
+        self._window.append((batch, self._read))
         self._pairs, self._read = pairs, None
 
     def set_gradient(self, optimizer: Optimizer, *, step: int, norm: Tensor | None = None) -> None:
@@ -124,16 +131,16 @@ class HeldOutGradient:
                 parameter.grad = gradient
         self._estimates += 1
 
-    def _by_head(self, window: Sequence[_Pass], along: Sequence[Tensor], own: list[nn.Parameter]) -> list[Tensor]:
+    def _by_head(self, window: _Window, along: Sequence[Tensor], own: list[nn.Parameter]) -> list[Tensor]:
         """The derivatives of the margins carried on to the head, summed over passes and ranks."""
         total = [torch.zeros_like(p) for p in own]
-        for one, differences in zip(window, along, strict=True):
+        for (_, one), differences in zip(window, along, strict=True):
             beta = self._rule.explain(one.features).beta
-            slopes = beta_slopes(one.beta, one.margin, differences, level=self._rule.base, pairs=self._pairs)
+            slopes = beta_slopes(one.beta, one.margin, differences, level=one.level, pairs=self._pairs)
             total = [a + b for a, b in zip(total, chained(beta, slopes.to(beta.dtype), own), strict=True)]
         return [self._summed(one) for one in total]
 
-    def _along_held_out(self, window: Sequence[_Pass], ahead: NextStep, step: int) -> list[Float[Tensor, " pairs"]]:
+    def _along_held_out(self, window: _Window, ahead: NextStep, step: int) -> list[Float[Tensor, " pairs"]]:
         """D_w h of the pairs of every pass; the weights are what they were afterwards."""
         policy = [p for p in self._model.policy.parameters() if p.requires_grad and p.grad is not None]
         batches = self._held_out_batches(step)
@@ -199,9 +206,9 @@ class HeldOutGradient:
         self._shown += 1
         return [self._summed(one) for one in total], push
 
-    def _own_push(self, window: Sequence[_Pass]) -> Float[Tensor, ""]:
+    def _own_push(self, window: _Window) -> Float[Tensor, ""]:
         """The mean of −c over the pairs of the step."""
-        pushes = [-coefficient(one.beta, one.margin, self._rule.base).double().sum() for one in window]
+        pushes = [-coefficient(one.beta, one.margin, one.level).double().sum() for _, one in window]
         return (self._summed(torch.stack(pushes).sum()) / self._pairs).clamp(min=torch.finfo(torch.float64).tiny)
 
     def _margin(self, batch: dict[str, Any]) -> Float[Tensor, " pairs"]:
@@ -213,7 +220,7 @@ class HeldOutGradient:
 
     def _margins(
         self,
-        window: Sequence[_Pass],
+        window: _Window,
         policy: list[nn.Parameter],
         start: list[Tensor],
         direction: list[Tensor],
@@ -224,9 +231,9 @@ class HeldOutGradient:
             parameter.copy_(weight + length.to(weight.dtype) * along)
         found: list[Tensor] = []
         with evaluating(self._model):
-            for one in window:
+            for batch, _ in window:
                 # The kernel suits the precision, which is that of the weights here.
-                logps, _ = scores_without_gradient(self._model.policy, bundled(one.batch))
+                logps, _ = scores_without_gradient(self._model.policy, bundled(batch))
                 found.append(logps.chosen - logps.rejected)
         return found
 
