@@ -118,14 +118,15 @@ def assert_same(found: list[Tensors], wanted: list[Tensors], tolerance: float = 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
-        {"max_batch_tokens": 40},
-        {"forward": "separate"},
-        {"gradient_checkpointing": True},
-        {"precompute_ref_log_probs": False},
+        pytest.param({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, id="4x2"),
+        pytest.param(
+            {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}, id="1x8", marks=pytest.mark.slow
+        ),
+        pytest.param({"max_batch_tokens": 40}, id="passes"),
+        pytest.param({"forward": "separate"}, id="separate", marks=pytest.mark.slow),
+        pytest.param({"gradient_checkpointing": True}, id="recomputed", marks=pytest.mark.slow),
+        pytest.param({"precompute_ref_log_probs": False}, id="live reference", marks=pytest.mark.slow),
     ],
-    ids=["1x8", "4x2", "passes", "separate", "recomputed", "live reference"],
 )
 @tiny.OLD_NAMES
 def test_the_head_gets_one_gradient_however_a_step_is_cut(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class LongMemory(TrainerCallback):
         for parameter in kwargs["model"].policy.parameters():
             memory = kwargs["optimizer"].state.get(parameter, {})
             for name, rate in (("exp_avg", 0.9), ("exp_avg_sq", 0.999)) if memory else ():
-                memory[name].mul_((1.0 - rate**1000) / (1.0 - rate ** state.global_step))
+                memory[name].mul_((1.0 - rate**1000) / (1.0 - rate**state.global_step))
             if memory:
                 memory["step"].fill_(1000.0)
 

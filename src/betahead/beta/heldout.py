@@ -62,7 +62,7 @@ def coefficient(
         Values in (−β₀, 0); −β₀/2 at h = 0 whatever β is.
 
     Source:
-        docs/theory.md, "Held-out learning".
+        docs/theory.md, section 7.
     """
     return -level * torch.sigmoid(-beta * margin)
 
@@ -78,7 +78,7 @@ def coefficient_slope(
         Values with the sign of h; 0 at h = 0, where β has no say.
 
     Source:
-        docs/theory.md, "Held-out learning".
+        docs/theory.md, section 7.
     """
     z = beta * margin
     return level * margin * torch.sigmoid(z) * torch.sigmoid(-z)
@@ -106,7 +106,7 @@ def beta_slopes(
         One value per pair, detached.
 
     Source:
-        docs/theory.md, "Held-out learning". One step looked ahead, and perturbed passes in place of a second
+        docs/theory.md, section 7. One step looked ahead, and perturbed passes in place of a second
         derivative: Liu et al. 2019, DARTS, equations 7 and 8, https://arxiv.org/abs/1806.09055; per example: Ren et
         al. 2018, Learning to Reweight Examples, https://arxiv.org/abs/1803.09050.
     """

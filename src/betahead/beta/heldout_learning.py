@@ -28,7 +28,7 @@ class HeldOutLearning(LearningMode):
         Into the policy with β as a constant; into the head exactly zero, so that wrappers for many ranks see it used.
 
     Source:
-        This package, docs/theory.md, "Held-out learning", with the sources of `beta_slopes`.
+        This package, docs/theory.md, section 7, with the sources of `beta_slopes`.
     """
 
     kind: ClassVar[str] = "heldout"

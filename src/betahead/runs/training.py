@@ -140,8 +140,9 @@ def _trained(
     steps = trainer.state.global_step
     followed = None
     if trainer.held_out is not None:
-        followed = trainer.held_out.cost.measured(trained.metrics["train_runtime"])
-        console.print(f"heldout    {trainer.held_out.cost.spent(trained.metrics['train_runtime'])}", highlight=False)
+        seconds = trained.metrics["train_runtime"]
+        followed = trainer.held_out.cost.measured(seconds)
+        console.print(f"heldout    {trainer.held_out.cost.spent(seconds)}", highlight=False, soft_wrap=True)
     check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
