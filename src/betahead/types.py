@@ -12,12 +12,16 @@ Log-probabilities are natural (nats). Everything per pair is float32, whatever t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+PAIR_COLUMNS = ("given_beta", "strength", "reward_margin")
+"""Columns with a number a pair that data may bring for rules: a β(x) up to a factor, how certain the preference is, and
+a reward model's margin of the chosen answer over the rejected one."""
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -54,7 +58,7 @@ class PairBatch:
         ppl_mask: True at the prompt tokens that count for log PPL: they have a predecessor and are not excluded as
             template tokens. A row may hold none.
         reference: the reference's columns, or None when they are yet to be computed.
-        given_beta: a column of the data that says β(x), up to a factor, for rules that read it.
+        columns: numbers that came with the data, one a pair, by name; see `PAIR_COLUMNS`.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
@@ -63,7 +67,7 @@ class PairBatch:
     prompt_mask: Bool[Tensor, "pairs tokens"]
     ppl_mask: Bool[Tensor, "pairs tokens"]
     reference: ReferenceScores | None = None
-    given_beta: Float[Tensor, " pairs"] | None = None
+    columns: Mapping[str, Float[Tensor, " pairs"]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PairBatch":
@@ -75,7 +79,7 @@ class PairBatch:
             prompt_mask=batch["prompt_mask"].bool(),
             ppl_mask=batch["ppl_mask"].bool(),
             reference=_reference_of(batch),
-            given_beta=batch.get("given_beta"),
+            columns=_columns_of(batch),
         )
 
     @property
@@ -119,7 +123,7 @@ class PackedPairs:
         prompt_at: positions of each prompt's tokens, padded with that of its last token.
         prompt_tokens: number of tokens of each prompt.
         reference: the reference's columns, or None when they are yet to be computed.
-        given_beta: a β that came with the data, for rules that read one.
+        columns: numbers that came with the data, one a pair, by name.
     """
 
     input_ids: Int[Tensor, " tokens"]
@@ -130,7 +134,7 @@ class PackedPairs:
     prompt_at: Int[Tensor, "pairs longest"]
     prompt_tokens: Int[Tensor, " pairs"]
     reference: ReferenceScores | None = None
-    given_beta: Float[Tensor, " pairs"] | None = None
+    columns: Mapping[str, Float[Tensor, " pairs"]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, batch: Mapping[str, Any]) -> "PackedPairs":
@@ -148,7 +152,7 @@ class PackedPairs:
             prompt_at=batch["prompt_at"],
             prompt_tokens=batch["prompt_tokens"],
             reference=_reference_of(batch),
-            given_beta=batch.get("given_beta"),
+            columns=_columns_of(batch),
         )
 
     @property
@@ -170,6 +174,10 @@ Pairs = PairBatch | PackedPairs
 def bundled(batch: Mapping[str, Any]) -> Pairs:
     """The bundle of a collated dict of either road."""
     return PackedPairs.from_dict(batch) if "spans" in batch else PairBatch.from_dict(batch)
+
+
+def _columns_of(batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    return {name: batch[name] for name in PAIR_COLUMNS if name in batch}
 
 
 def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
@@ -194,7 +202,8 @@ class PromptFeatures:
         last_hidden: hidden state of the last prompt token.
         hidden: hidden states of all prompt tokens, padded.
         hidden_mask: True at the prompt's tokens of `hidden`.
-        given_beta: what the data say of β(x).
+        columns: numbers that came with the data, by name.
+        pair: the log-probabilities of both answers.
     """
 
     pairs: int
@@ -203,7 +212,8 @@ class PromptFeatures:
     last_hidden: Float[Tensor, "pairs hidden"] | None = None
     hidden: Float[Tensor, "pairs tokens hidden"] | None = None
     hidden_mask: Bool[Tensor, "pairs tokens"] | None = None
-    given_beta: Float[Tensor, " pairs"] | None = None
+    columns: Mapping[str, Float[Tensor, " pairs"]] = field(default_factory=dict)
+    pair: "PairReading | None" = None
 
     @property
     def detached(self) -> "PromptFeatures":
@@ -220,6 +230,46 @@ class PairLogps:
     rejected: Float[Tensor, " pairs"]
     chosen_tokens: Int[Tensor, " pairs"]
     rejected_tokens: Int[Tensor, " pairs"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PairReading:
+    """What a rule may read of a pair's answers: log-probabilities summed over tokens (nats), and numbers of tokens.
+
+    The policy's are detached: a rule that reads the pair decides by it and is not learned through it.
+    """
+
+    chosen_logps: Float[Tensor, " pairs"]
+    rejected_logps: Float[Tensor, " pairs"]
+    reference_chosen_logps: Float[Tensor, " pairs"]
+    reference_rejected_logps: Float[Tensor, " pairs"]
+    chosen_tokens: Int[Tensor, " pairs"]
+    rejected_tokens: Int[Tensor, " pairs"]
+
+    @classmethod
+    def of(cls, policy: "PairLogps", reference: ReferenceScores) -> "PairReading":
+        """The reading of a batch."""
+        return cls(
+            chosen_logps=policy.chosen.detach(),
+            rejected_logps=policy.rejected.detach(),
+            reference_chosen_logps=reference.chosen_logps,
+            reference_rejected_logps=reference.rejected_logps,
+            chosen_tokens=policy.chosen_tokens,
+            rejected_tokens=policy.rejected_tokens,
+        )
+
+    @property
+    def policy_mean_margin(self) -> Float[Tensor, " pairs"]:
+        """Mean log-probability per token of the chosen answer minus that of the rejected one, under the policy."""
+        return self.chosen_logps / self.chosen_tokens.clamp(min=1) - self.rejected_logps / self.rejected_tokens.clamp(
+            min=1
+        )
+
+    @property
+    def mean_margin(self) -> Float[Tensor, " pairs"]:
+        """The same less what it is under the reference, nats per token."""
+        reference = self.reference_chosen_logps / self.chosen_tokens.clamp(min=1)
+        return self.policy_mean_margin - (reference - self.reference_rejected_logps / self.rejected_tokens.clamp(min=1))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

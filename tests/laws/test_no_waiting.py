@@ -36,7 +36,7 @@ def rule_named(name: str) -> BetaRule:
 
 
 def all_features(count: int) -> PromptFeatures:
-    return replace(tiny.features(count), given_beta=torch.linspace(0.1, 2.0, count))
+    return replace(tiny.features(count), columns={"given_beta": torch.linspace(0.1, 2.0, count)})
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def learned_tau(margins: torch.Tensor, **settings: Any) -> torch.Tensor:
         has_ppl=torch.ones(prompts * pairs, dtype=torch.bool),
         last_hidden=torch.eye(prompts, dtype=torch.float64).repeat_interleave(pairs, 0),
     )
-    optimizer = torch.optim.Adam([rule.head.net.last.weight], lr=0.03)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
-    for _ in range(1500):
+    optimizer = torch.optim.Adam([rule.head.net.last.weight], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 500)
+    for _ in range(500):
         optimizer.zero_grad()
         preference_loss(margins.flatten(), rule(features, margins.flatten())).sum().backward()
         optimizer.step()

@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.budget_settings import KLFrom, sampling_of
+from betahead.beta.budget_settings import KLFrom, sampling_of, settings_of
 from betahead.beta.dual_ascent import DualAscent
 from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.learning import Base, LearningMode
 from betahead.beta.step_mean import StepMean
-from betahead.errors import ConfigError
-from betahead.types import Shaping
+from betahead.types import PairReading, Shaping
 
 _CENTRING = 0.1
 _LEVEL_RATE = 0.05
@@ -59,7 +58,7 @@ class BudgetLearning(LearningMode):
         self,
         *,
         allocation: LearningMode,
-        target_kl: float | None = None,
+        target_kl: float,
         kl_from: KLFrom | None = None,
         kl_every: int | None = None,
         kl_prompts: int | None = None,
@@ -67,15 +66,10 @@ class BudgetLearning(LearningMode):
         level_rate: float | None = None,
     ) -> None:
         super().__init__()
-        if target_kl is None:
-            raise ConfigError(
-                "`beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per answer the "
-                "policy may move."
-            )
         self.sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
         self.ascent = DualAscent(target=target_kl, rate=_LEVEL_RATE if level_rate is None else level_rate)
         self.allocation = allocation
-        self.links, self.trains = allocation.links, allocation.trains
+        self.links, self.trains, self.reads_answers = allocation.links, allocation.trains, self.sampling is None
         self.couples, self.held_out = allocation.couples, allocation.held_out
         self._answers, self._levels = StepMean(), StepMean()
         for name in ("log_level", "centre", "kl"):
@@ -84,22 +78,11 @@ class BudgetLearning(LearningMode):
     @property
     def settings(self) -> dict[str, Any]:
         """Those of the budget and those of the allocation."""
-        sampled = self.sampling
-        asked = (
-            {}
-            if sampled is None
-            else {
-                "kl_every": sampled.every,
-                "kl_prompts": sampled.prompts,
-                "kl_tokens": sampled.max_new_tokens,
-            }
-        )
         return {
             "target_kl": self.ascent.target,
             "allocation": self.allocation.kind,
-            "kl_from": "answers" if sampled is None else "samples",
             "level_rate": self.ascent.rate,
-            **asked,
+            **settings_of(self.sampling),
             **self.allocation.settings,
         }
 
@@ -139,10 +122,10 @@ class BudgetLearning(LearningMode):
     def _learns(self) -> bool:
         return self.training and torch.is_grad_enabled()
 
-    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
-        """Keep what an estimate from the answers is made of."""
-        if self.sampling is None and self._learns:
-            self._answers.add(-0.5 * (chosen + rejected))
+    def answers_seen(self, pair: PairReading) -> None:
+        """Keep what an estimate from the answers is made of: −log π/π_ref, the mean of both answers."""
+        moved = pair.chosen_logps + pair.rejected_logps - pair.reference_chosen_logps - pair.reference_rejected_logps
+        self._answers.add(-0.5 * moved)
 
     @torch.no_grad()
     def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:

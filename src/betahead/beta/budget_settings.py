@@ -1,6 +1,6 @@
 """Where a budget reads the KL: its settings, their defaults, and which of them apply together."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from betahead.beta.head_settings import one_of, whole
 from betahead.beta.kl_sampling import KLSampling
@@ -38,3 +38,15 @@ def sampling_of(
         whole(f"learning.{name}", default if value is None else value) for name, (value, default) in given.items()
     )
     return KLSampling(every=every, prompts=prompts, max_new_tokens=tokens)
+
+
+def settings_of(sampling: KLSampling | None) -> dict[str, Any]:
+    """The settings that `sampling_of` makes this of."""
+    if sampling is None:
+        return {"kl_from": "answers"}
+    return {
+        "kl_from": "samples",
+        "kl_every": sampling.every,
+        "kl_prompts": sampling.prompts,
+        "kl_tokens": sampling.max_new_tokens,
+    }

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from betahead.beta.controls import ControlledBeta
+from betahead.beta.card import MethodCard
+from betahead.beta.controls import ControlledBeta, control_card
 from betahead.beta.rule import BetaRule
 from betahead.types import Shaping
 
@@ -55,6 +56,7 @@ class NoiseBeta(_LevelledBeta):
     """
 
     kind: ClassVar[str] = "noise"
+    card: ClassVar[MethodCard] = control_card("noise", "log β_i = moving mean + moving spread · a normal draw")
 
     def __init__(self, of: BetaRule, seed: int = 0) -> None:
         super().__init__(of)
@@ -75,6 +77,7 @@ class FlippedBeta(_LevelledBeta):
     """log β = 2·mean − log β: where the rule raises β above its moving mean, the policy gets it lowered as much."""
 
     kind: ClassVar[str] = "flipped"
+    card: ClassVar[MethodCard] = control_card("flipped β", "log β_i = 2 · moving mean − log β of the rule")
 
     def moved(self, log_beta: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
         """Mirrored at the mean."""
@@ -85,6 +88,7 @@ class MatchedBeta(_LevelledBeta):
     """log β = the rule's moving mean: its level without its allocation."""
 
     kind: ClassVar[str] = "matched"
+    card: ClassVar[MethodCard] = control_card("matched mean", "log β_i = moving mean of the rule")
 
     def moved(self, log_beta: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
         """The mean for every pair."""

@@ -3,16 +3,28 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from betahead.beta.card import MethodCard
 from betahead.beta.kl_sampling import KLSampling
-from betahead.beta.rule import BetaRule, Need
+from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
+
+
+def control_card(title: str, formula: str) -> MethodCard:
+    """The card of a control."""
+    return MethodCard(
+        title=f"Control: {title}",
+        formula=formula,
+        cost="that of the rule inside",
+        source="this package",
+        checked="code",
+    )
 
 
 class ControlledBeta(BetaRule):
@@ -36,13 +48,14 @@ class ControlledBeta(BetaRule):
         This package; a placebo keeps everything of a treatment but what is said to work.
     """
 
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "batch"
+    reads: ClassVar[Reads] = "batch"
 
     def __init__(self, of: BetaRule) -> None:
         super().__init__()
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate, self.held_out = of.learning_rate, of.held_out
+        self.columns, self.margin_of = of.columns, of.margin_of
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
 
@@ -63,10 +76,6 @@ class ControlledBeta(BetaRule):
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Calibrate the rule."""
         self.of.calibrate(log_ppl)
-
-    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
-        """Tell the rule."""
-        self.of.answers_seen(chosen, rejected)
 
     @property
     def kl_sampling(self) -> KLSampling | None:
@@ -107,6 +116,7 @@ class PermutedBeta(ControlledBeta):
     """
 
     kind: ClassVar[str] = "permuted"
+    card: ClassVar[MethodCard] = control_card("permuted β", "β_i = β of the pair before, of another prompt")
     last: Tensor
 
     def __init__(self, of: BetaRule) -> None:

@@ -3,26 +3,17 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import load_file, save
 
-from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
-from betahead.beta.controls import PermutedBeta
-from betahead.beta.fixed import FixedBeta
-from betahead.beta.given import GivenBeta
-from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
+from betahead.beta.table import RULES
 from betahead.errors import DataError
 
 WEIGHTS = "beta_head.safetensors"
 SETTINGS = "beta_head.json"
 _SCHEMA = 1
-
-RULES: Mapping[str, type[BetaRule]] = MappingProxyType(
-    {rule.kind: rule for rule in (FixedBeta, LearnedBeta, GivenBeta, PermutedBeta, NoiseBeta, FlippedBeta, MatchedBeta)}
-)
 
 
 def save_rule(rule: BetaRule, folder: Path, *, hidden_size: int) -> None:

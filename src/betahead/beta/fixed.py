@@ -1,13 +1,14 @@
 """The rule of plain DPO: one β for all pairs."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number
-from betahead.beta.rule import BetaRule, Need
+from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -25,7 +26,14 @@ class FixedBeta(BetaRule):
     """
 
     kind: ClassVar[str] = "fixed"
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "nothing"
+    reads: ClassVar[Reads] = "nothing"
+    card: ClassVar[MethodCard] = MethodCard(
+        title="DPO",
+        formula="β_i = β",
+        cost="nothing",
+        source="Rafailov et al. 2023, https://arxiv.org/abs/2305.18290",
+        checked="code",
+    )
 
     def __init__(self, beta: float = 0.1) -> None:
         super().__init__()

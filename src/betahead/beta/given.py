@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from betahead.beta.card import MethodCard
 from betahead.beta.head_settings import number, one_of
-from betahead.beta.rule import BetaRule, Need
-from betahead.errors import DataError
+from betahead.beta.rule import BetaRule, Need, Reads, column
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -31,7 +31,15 @@ class GivenBeta(BetaRule):
     """
 
     kind: ClassVar[str] = "given"
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "prompt"
+    reads: ClassVar[Reads] = "prompt"
+    card: ClassVar[MethodCard] = MethodCard(
+        title="β from the data",
+        formula="β_i = β₀ · given_beta_i",
+        cost="a column of the data",
+        source="Chen et al. 2025, MallowsPO, proposition 4, https://arxiv.org/abs/2405.14953",
+    )
+
+    columns: frozenset[str] = frozenset({"given_beta"})
 
     def __init__(self, initial_beta: float = 0.1, push: Literal["beta", "even"] = "beta") -> None:
         super().__init__()
@@ -41,8 +49,8 @@ class GivenBeta(BetaRule):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The column."""
-        return frozenset({Need.GIVEN_BETA})
+        """Nothing of the prompts."""
+        return frozenset()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -58,13 +66,7 @@ class GivenBeta(BetaRule):
         Raises:
             DataError: the column is not there.
         """
-        given = features.given_beta
-        if given is None:
-            raise DataError(
-                "`given_beta` must be a column of positive numbers, one for each pair, but is missing; add it to the "
-                "tokenized pairs."
-            )
-        beta = self.initial_beta * given.to(margin.dtype)
+        beta = self.initial_beta * column(features, "given_beta").to(margin.dtype)
         return self._shaping(beta)
 
     def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"]) -> Shaping:

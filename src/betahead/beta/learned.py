@@ -7,16 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from betahead.beta.card import MethodCard
 from betahead.beta.head import BetaHead
 from betahead.beta.head_output import HeadOutput
 from betahead.beta.head_settings import Exponent, Form
 from betahead.beta.joint import PriorOn
-from betahead.beta.learned_settings import LearnedSettings, filled_in, resolved
+from betahead.beta.learned_settings import LearnedSettings, resolved
 from betahead.beta.learning_kinds import Learning, learning_named
 from betahead.beta.moded import ModedBeta
 from betahead.beta.nets import NetKind
 from betahead.beta.perspective import Regulariser
-from betahead.beta.rule import Need
+from betahead.beta.rule import Need, Reads
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
@@ -55,7 +56,14 @@ class LearnedBeta(ModedBeta):
     """
 
     kind: ClassVar[str] = "learned"
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]] = "prompt"
+    reads: ClassVar[Reads] = "prompt"
+    card: ClassVar[MethodCard] = MethodCard(
+        title="Learned β",
+        formula="β(x) = w · (log PPL(x))^p · (1 + ε·tanh NN(h(x))), or log β(x) = log β₀ + NN([h(x), log PPL(x)])",
+        cost="the LM head on the prompt's tokens, without gradient; nothing with ppl_from: reference",
+        source="this package, docs/theory.md; perspective: Hong et al. 2024, https://arxiv.org/abs/2406.02764",
+        checked="code",
+    )
     head: BetaHead
 
     def __init__(
@@ -79,7 +87,7 @@ class LearnedBeta(ModedBeta):
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        self._given: dict[str, Any] = given
+        self.given = given
         of_learning = {name: given[name] for name in ("regulariser", "rho", "prior_weight", "prior_on")}
         self.mode = learning_named(learning, **of_learning)
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
@@ -92,13 +100,8 @@ class LearnedBeta(ModedBeta):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the head reads."""
-        return self.head.needs
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, with the defaults that apply filled in and None for what does not apply."""
-        return filled_in(self._given, self.resolved, self.mode)
+        """What the head and the way of learning read."""
+        return self.head.needs | ({Need.PAIR} if self.mode.reads_answers else set())
 
     def build(self, hidden_size: int, *, seed: int) -> None:
         """Create the head for a policy of that width; the same seed gives the same head, whatever ran before.
@@ -135,6 +138,7 @@ class LearnedBeta(ModedBeta):
 
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """β of every pair's prompt, with the weight and penalty of the kind of learning."""
+        self.see(features)
         return self.mode.shaping(self.explain(features).beta, self.base)
 
     def log_metrics(self) -> dict[str, Tensor]:

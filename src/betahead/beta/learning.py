@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from betahead.beta.heldout import HeldOut
 from betahead.beta.kl_sampling import KLSampling
-from betahead.types import Shaping
+from betahead.types import PairReading, Shaping
 
 Base = float | Float[Tensor, ""]
 """The level that β is compared with: β₀, or where a budget has moved it."""
@@ -24,6 +24,7 @@ class LearningMode(nn.Module, ABC):
         own: the keyword arguments of its constructor, all of them JSON values.
         links: the links that its mathematics is made for, or None for all of them.
         trains: whether anything trains the head.
+        reads_answers: whether `answers_seen` is to be called.
         levels_itself: whether the level of β follows from what the head descends, or would run away if it were free.
         couples: whether the gradient of β may flow through the features into the policy.
         held_out: what the trainer is to take the head's gradient from, or None for a head that descends its loss.
@@ -33,6 +34,7 @@ class LearningMode(nn.Module, ABC):
     own: ClassVar[tuple[str, ...]] = ()
     links: frozenset[str] | None = None
     trains: bool = True
+    reads_answers: bool = False
     levels_itself: bool = False
     couples: bool = True
     held_out: HeldOut | None = None
@@ -67,8 +69,8 @@ class LearningMode(nn.Module, ABC):
         """The shaping had β been this."""
         return replace(shaping, beta=beta)
 
-    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
-        """See `BetaRule.answers_seen`."""
+    def answers_seen(self, pair: PairReading) -> None:
+        """Learn what the policy makes of the answers of a pass, just before it is trained on them."""
 
     def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:
         """See `BetaRule.step_taken`; `limits` are the bounds of log β/β₀."""

@@ -56,8 +56,14 @@ def _budget(said: dict[str, Any]) -> BudgetLearning:
             "`beta.prior_on` must be each with learning.kind: budget, because the budget sets the level, but is "
             f"{within['prior_on']!r} instead."
         )
-    own = {name: value for name, value in said.items() if name in BudgetLearning.own}
-    return BudgetLearning(**{**own, "allocation": allocation(**within)})
+    own: dict[str, Any] = {name: value for name, value in said.items() if name in BudgetLearning.own}
+    if "target_kl" not in own:
+        raise ConfigError(
+            "`beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per answer the "
+            "policy may move."
+        )
+    own["allocation"] = allocation(**within)
+    return BudgetLearning(**own)
 
 
 def _check_apply(said: Mapping[str, Any], own: tuple[str, ...], chosen_by: str) -> None:

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from betahead.beta.kl_sampling import KLSampling
-from betahead.beta.learned_settings import LearnedSettings
+from betahead.beta.learned_settings import LearnedSettings, filled_in
 from betahead.beta.learning import Base, LearningMode
 from betahead.beta.rule import BetaRule
-from betahead.types import Shaping
+from betahead.types import PromptFeatures, Shaping
 
 
 class ModedBeta(BetaRule):
@@ -19,10 +21,17 @@ class ModedBeta(BetaRule):
     Attributes:
         mode: the way of learning.
         resolved: the other settings.
+        given: the arguments that both were made of.
     """
 
     mode: LearningMode
     resolved: LearnedSettings
+    given: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments, with the defaults that apply filled in and None for what does not apply."""
+        return filled_in(self.given, self.resolved, self.mode)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -39,9 +48,11 @@ class ModedBeta(BetaRule):
         low, high = self.resolved.bounds
         return math.log(low / self.resolved.initial_beta), math.log(high / self.resolved.initial_beta)
 
-    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
-        """Tell the way of learning."""
-        self.mode.answers_seen(chosen, rejected)
+    def see(self, features: PromptFeatures) -> None:
+        """Show the answers to a way of learning that reads them, when they are learned from."""
+        if self.mode.reads_answers and self.training and torch.is_grad_enabled():
+            assert features.pair is not None, "this way of learning reads the answers"
+            self.mode.answers_seen(features.pair)
 
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell the way of learning."""

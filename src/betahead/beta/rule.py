@@ -9,19 +9,31 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from betahead.beta.card import MethodCard
 from betahead.beta.heldout import HeldOut
 from betahead.beta.kl_sampling import KLSampling
-from betahead.errors import ConfigError
+from betahead.errors import ConfigError, DataError
 from betahead.types import PromptFeatures, Shaping
+
+Reads = Literal["nothing", "prompt", "batch", "pair"]
+"""What decides a rule's β."""
+
+MarginOf = Literal["reference", "policy"]
+"""What the margin h of a rule is measured against: the reference (of sums, or of means where the link says so), or
+nothing, which is the difference of the policy's own mean log-probabilities per token."""
 
 
 class Need(StrEnum):
-    """A prompt feature that the forward pass computes only when a rule asks for it."""
+    """What the forward pass hands to a rule only when the rule asks for it."""
 
     LOG_PPL = "log_ppl"
     LAST_HIDDEN = "last_hidden"
     HIDDEN = "hidden"
-    GIVEN_BETA = "given_beta"
+    PAIR = "pair"
+
+
+def _alone(of: Tensor) -> Tensor:
+    return of
 
 
 class BetaRule(nn.Module, ABC):
@@ -33,6 +45,10 @@ class BetaRule(nn.Module, ABC):
     Attributes:
         kind: the rule's name in configs and files.
         reads: what decides β: nothing, the prompt, the batch or the pair.
+        card: what `betahead methods` says of the rule.
+        columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
+        margin_of: what h is measured against.
+        gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
         couple: whether gradient may flow from β through the prompt features into the policy.
         ppl_from: whose perplexity of the prompt is read.
         ppl_tokens: which prompt tokens it counts.
@@ -42,18 +58,22 @@ class BetaRule(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    reads: ClassVar[Literal["nothing", "prompt", "batch", "pair"]]
+    reads: ClassVar[Reads]
+    card: ClassVar[MethodCard]
     couple: bool = False
     ppl_from: Literal["policy", "reference"] = "policy"
     ppl_tokens: Literal["all", "content"] = "all"
     learning_rate: float = 1e-3
     links: frozenset[str] | None = None
+    columns: frozenset[str] = frozenset()
+    margin_of: MarginOf = "reference"
+    gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
     held_out: HeldOut | None = None
 
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
-        """The prompt features that `forward` reads; the engine computes these and no more."""
+        """What `forward` reads of prompts and pairs; the engine computes this and no more."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -89,13 +109,8 @@ class BetaRule(nn.Module, ABC):
 
         Args:
             features: what `needs` names, and None for the rest.
-            margin: h, nats, for rules that read it and for the number and device of the pairs.
-        """
-
-    def answers_seen(self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> None:
-        """Learn the log-ratios (nats, detached) of the answers of a pass. Rules that measure nothing ignore the call.
-
-        The model calls it in each forward, just before the rule's own.
+            margin: h, nats (per token where the link or `margin_of` says so), for rules that read it and for the
+                number and device of the pairs.
         """
 
     @property
@@ -122,3 +137,20 @@ class BetaRule(nn.Module, ABC):
     def log_metrics(self) -> dict[str, Tensor]:
         """Scalars of the rule's own state that belong into the log, detached."""
         return {}
+
+
+def column(features: PromptFeatures, name: str) -> Float[Tensor, " pairs"]:
+    """A column of the data, for a rule that reads it.
+
+    What numbers it may hold is checked once where the data are (`train/scored.py`): looking at them here would wait for
+    the device at every step.
+
+    Raises:
+        DataError: the column is not there.
+    """
+    if name not in features.columns:
+        raise DataError(
+            f"`{name}` must be a column of the data with a number for each pair, but is missing; add it, or use "
+            "another `beta.kind`."
+        )
+    return features.columns[name]

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from betahead.data.passes import PairTokens
+from betahead.types import PAIR_COLUMNS
 
-_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", "given_beta")
+_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", *PAIR_COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairCollator:
     """Pads tokenized pairs into the dict that `PairBatch.from_dict` reads: all chosen rows, then all rejected rows.
 
-    The reference's columns and `given_beta` pass through as float32 when every pair has them.
+    The reference's columns and `PAIR_COLUMNS` pass through as float32 when every pair has them.
 
     Args:
         pad_token_id: fills the rows at their right.
@@ -80,7 +81,7 @@ class PairCollator:
 
 
 def pair_columns(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The columns with a number a pair that every one of these records has, float32: the reference's, and a given β."""
+    """The columns with a number a pair that every one of these records has, float32: the reference's, and rules'."""
     columns = {name: [pair.get(name) for pair in pairs] for name in _PER_PAIR}
     return {
         name: torch.tensor(values, dtype=torch.float32)

@@ -8,15 +8,15 @@ r"""The layouts that preference data comes in, and the one pair that each row of
 - `tokenized`: prompt_ids, chosen_ids and rejected_ids are lists of token ids (read by `prepare_pairs`).
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from betahead.data.conversations import Message, last_answer, messages, split_conversations
 from betahead.data.rows import Row, RowError, column, shown, text
 from betahead.data.transcripts import is_transcript, split_transcripts
 from betahead.errors import ConfigError, DataError
+from betahead.types import PAIR_COLUMNS
 
 Layout = Literal["explicit", "chat", "ultrafeedback", "hh", "tokenized"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -37,7 +37,7 @@ class Pair:
         chosen: the preferred answer.
         rejected: the other answer.
         domain: the source's label of the kind of prompt, "" if it has none.
-        strength: how certain the preference is, as the source says; None if it does not.
+        columns: what the source says of the pair in numbers, of `types.PAIR_COLUMNS`.
         where: file and line.
         transcript: the prompt's own text form, for tokenizers without a chat template; "" if the prompt has none.
     """
@@ -46,7 +46,7 @@ class Pair:
     chosen: str
     rejected: str
     domain: str = ""
-    strength: float | None = None
+    columns: Mapping[str, float] = field(default_factory=dict)
     where: str
     transcript: str = ""
 
@@ -249,30 +249,35 @@ def _extras(row: Row) -> dict[str, Any]:
     domain = row.values.get("domain")
     return {
         "domain": "" if domain is None else text(domain, "domain", row.where),
-        "strength": strength(row),
+        "columns": pair_columns(row),
     }
 
 
-def strength(row: Row) -> float | None:
-    """The row's `strength`, None if it gives none.
+def pair_columns(row: Row) -> dict[str, float]:
+    """The numbers that the row gives for rules, by name; those that it does not give are left out.
+
+    Infinities and NaN pass: the rule that reads the column refuses them, see `train.scored.check_columns`.
 
     Raises:
-        RowError: not a finite number.
+        RowError: one that is no number.
     """
-    value = row.values.get("strength")
-    if value is None or value == "":
-        return None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise RowError(
-            "`strength` is not a number",
-            row.where,
-            f"`strength` must be a finite number, but is {shown(value)} instead; correct it or remove the column.",
-        )
-    return number
+    found: dict[str, float] = {}
+    for name in PAIR_COLUMNS:
+        value = row.values.get(name)
+        if value is None or value == "":
+            continue
+        try:
+            number = None if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None:
+            raise RowError(
+                f"`{name}` is not a number",
+                row.where,
+                f"`{name}` must be a finite number, but is {shown(value)} instead; correct it or remove the column.",
+            )
+        found[name] = number
+    return found
 
 
 _READERS: dict[Layout, Callable[[Row], Pair]] = {

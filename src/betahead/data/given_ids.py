@@ -5,12 +5,10 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from betahead.data.formats import OF_TOKENS, strength
+from betahead.data.formats import OF_TOKENS, pair_columns
 from betahead.data.rows import Row, RowError, column, shown, text
 from betahead.data.tokenize import TokenizeOptions
 from betahead.errors import DataError
-
-_CARRIED = (*OF_TOKENS, "given_beta")
 
 
 def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: TokenizeOptions) -> dict[str, Any]:
@@ -46,8 +44,8 @@ def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: Token
     record["prompt_id"] = _prompt_id(row, ids["prompt_ids"])
     domain = row.values.get("domain")
     record["domain"] = "" if domain is None else text(domain, "domain", row.where)
-    record["strength"] = strength(row)
-    return record | {name: row.values[name] for name in _CARRIED if row.values.get(name) is not None}
+    record |= pair_columns(row)
+    return record | {name: row.values[name] for name in OF_TOKENS if row.values.get(name) is not None}
 
 
 def _ids(row: Row, name: str, vocabulary: int) -> list[int]:

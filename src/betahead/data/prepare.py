@@ -15,6 +15,7 @@ from betahead.data.summary import DataSummary
 from betahead.data.templates import PromptRenderer
 from betahead.data.tokenize import TokenizeOptions
 from betahead.errors import ConfigError
+from betahead.types import PAIR_COLUMNS
 
 # Rows that are looked at to find the layout.
 _PEEKED = 256
@@ -32,11 +33,10 @@ _FEATURES = {
     "domain": datasets.Value("string"),
 }
 _OPTIONAL = {
-    "strength": datasets.Value("float64"),
     "ref_chosen_logps": datasets.Value("float32"),
     "ref_rejected_logps": datasets.Value("float32"),
     "ref_log_ppl": datasets.Value("float32"),
-    "given_beta": datasets.Value("float32"),
+    **{name: datasets.Value("float64") for name in PAIR_COLUMNS},
 }
 
 
@@ -46,7 +46,7 @@ class PreparedPairs:
 
     Args:
         dataset: one row per pair with `prompt_ids`, `chosen_ids`, `rejected_ids`, `ppl_mask`, `prompt`, `chosen`,
-            `rejected`, `prompt_id`, `domain`, and `strength` if the source has it.
+            `rejected`, `prompt_id`, `domain`, and those of `types.PAIR_COLUMNS` that the source has.
         summary: counts of rows kept and dropped.
     """
 

@@ -123,7 +123,7 @@ def _result(pair: Pair, tokenized: TokenizedPair | RowError) -> RowResult:
         "rejected": pair.rejected,
         "prompt_id": prompt_id(pair),
         "domain": pair.domain,
-        "strength": pair.strength,
+        **pair.columns,
     }
     return RowResult(outcome=record, boundary=tokenized.boundary, cut=tokenized.cut, reopened=tokenized.reopened)
 

@@ -15,7 +15,6 @@ from betahead.data.lengths import tokens_of_rows
 from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
-from betahead.losses.margin import logratios
 from betahead.reference.frozen import FrozenReference
 from betahead.stats.bootstrap import LEVEL, REPLICATES, Interval, mean_interval
 from betahead.types import bundled, on_device
@@ -134,19 +133,18 @@ def score_pairs(
         **columns,
         prompt_id=np.asarray(records["prompt_id"], dtype=str),
         domain=np.asarray(records["domain"], dtype=str),
-        per_token=model.link.per_token,
+        per_token=model.per_token,
     )
 
 
 def _batch_scores(model: PreferenceModel, reference: FrozenReference, batch: dict[str, Any]) -> dict[str, Tensor]:
     scores = reference.scores(bundled(batch))
     policy, features = model.scored(bundled(batch | scores.columns()), frozenset({Need.LOG_PPL}))
-    chosen, rejected = logratios(policy, scores, per_token=model.link.per_token)
-    margin = chosen - rejected
+    margin, shaping = model.shaped(policy, features, scores)
     assert features.log_ppl is not None and features.has_ppl is not None
     return {
         "margin": margin.double(),
-        "beta": model.rule(features, margin).beta.double(),
+        "beta": shaping.beta.double(),
         "log_ppl": features.log_ppl.double().masked_fill(~features.has_ppl, torch.nan),
         "chosen_logps": policy.chosen.double(),
         "rejected_logps": policy.rejected.double(),

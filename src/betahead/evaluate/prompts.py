@@ -15,7 +15,7 @@ from torch import Tensor
 
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
-from betahead.errors import DataError
+from betahead.errors import ConfigError, DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
@@ -190,6 +190,11 @@ def seen_in(
 
 def _seen(model: PreferenceModel, reference: FrozenReference, batch: dict[str, Any]) -> list[Seen]:
     rule = model.rule
+    if rule.reads in ("pair", "batch"):
+        raise ConfigError(
+            f"a β of prompts must come from a rule that reads the prompt, but `beta.kind: {rule.kind}` reads the "
+            f"{rule.reads}; `betahead eval` shows its β of held-out pairs."
+        )
     if rule.ppl_from == "reference" and "ref_log_ppl" not in batch:
         batch = batch | reference.scores(bundled(batch)).columns()
     _, features = model.scored(bundled(batch), frozenset({Need.LOG_PPL}))

@@ -12,9 +12,9 @@ from betahead.beta.rule import BetaRule, Need
 from betahead.forward.layout import Kernel
 from betahead.forward.roads import pair_forward
 from betahead.losses.links import link_named
-from betahead.losses.margin import logratios
+from betahead.losses.margin import logratios, policy_means
 from betahead.losses.preference import preference_loss
-from betahead.types import PairLogps, Pairs, PromptFeatures, bundled
+from betahead.types import PairLogps, PairReading, Pairs, PromptFeatures, ReferenceScores, Shaping, bundled
 
 Policy = PreTrainedModel | PeftModel
 
@@ -101,9 +101,23 @@ class PreferenceModel(nn.Module):
             read = None if pairs.reference is None else pairs.reference.log_ppl
             assert read is not None, "the rule reads the reference's log PPL, but the batch has none"
             features = replace(features, log_ppl=read, has_ppl=pairs.ppl_tokens > 0)
-        if Need.GIVEN_BETA in self.rule.needs:
-            features = replace(features, given_beta=pairs.given_beta)
-        return policy, features
+        return policy, replace(features, columns=pairs.columns)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether the margin is in nats per token."""
+        return self.link.per_token or self.rule.margin_of == "policy"
+
+    def shaped(self, policy: PairLogps, features: PromptFeatures, reference: ReferenceScores) -> tuple[Tensor, Shaping]:
+        """The margin of every pair, as link and rule want it, and what the rule makes of it."""
+        if self.rule.margin_of == "policy":
+            chosen, rejected = policy_means(policy)
+        else:
+            chosen, rejected = logratios(policy, reference, per_token=self.link.per_token)
+        if Need.PAIR in self.rule.needs:
+            features = replace(features, pair=PairReading.of(policy, reference))
+        margin = chosen - rejected
+        return margin, self.rule(features, margin)
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """The loss of every pair, and per pair what the log shows (detached).
@@ -120,11 +134,7 @@ class PreferenceModel(nn.Module):
         policy, features = self.scored(pairs)
         reference = pairs.reference
         assert reference is not None, "the reference's columns must be in the batch before the forward"
-        chosen, rejected = logratios(policy, reference, per_token=self.link.per_token)
-        margin = chosen - rejected
-        moved = (policy.chosen - reference.chosen_logps, policy.rejected - reference.rejected_logps)
-        self.rule.answers_seen(*(logratio.detach() for logratio in moved))
-        shaping = self.rule(features, margin)
+        margin, shaping = self.shaped(policy, features, reference)
         losses = preference_loss(margin, shaping, kind=self.loss_kind, label_smoothing=self.label_smoothing)
         shown = {
             "margin": margin,

@@ -28,3 +28,15 @@ def logratios(
         chosen = chosen / policy.chosen_tokens.clamp(min=1)
         rejected = rejected / policy.rejected_tokens.clamp(min=1)
     return chosen, rejected
+
+
+def policy_means(policy: PairLogps) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    """The policy's mean log-probability per token of chosen and rejected answers, for margins without a reference.
+
+    Returns:
+        (chosen, rejected), nats per token, ≤ 0; an empty answer counts as one token.
+
+    Source:
+        Meng et al. 2024, SimPO, equation 3, https://arxiv.org/abs/2405.14734.
+    """
+    return policy.chosen / policy.chosen_tokens.clamp(min=1), policy.rejected / policy.rejected_tokens.clamp(min=1)

@@ -1,17 +1,23 @@
-"""The section `beta`: a number, or the settings of a learned β."""
+"""The section `beta`: a number, the settings of a learned β, or those of any other rule of the table."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from betahead.beta.budget_settings import KLFrom
+from betahead.beta.fixed import FixedBeta
 from betahead.beta.head_settings import Exponent, Form
 from betahead.beta.joint import PriorOn
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.learning_kinds import Learning
 from betahead.beta.nets import NetKind
 from betahead.beta.perspective import Regulariser
+from betahead.beta.rule import BetaRule
+from betahead.beta.table import METHODS
+from betahead.runs.rule_sections import RuleSection, section_of
 from betahead.runs.section import Positive, Section
 
 
@@ -37,6 +43,10 @@ class FixedBetaSection(Section):
 
     kind: Literal["fixed"]
     beta: Positive = 0.1
+
+    def rule(self) -> BetaRule:
+        """A new rule of this β."""
+        return FixedBeta(self.beta)
 
 
 class LearningSection(Section):
@@ -86,7 +96,22 @@ class LearnedBetaSection(Section):
             "rho": self.learning.rho,
         }
 
+    def rule(self) -> BetaRule:
+        """A new rule of these settings."""
+        return LearnedBeta(**self.arguments)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         LearnedBeta(**self.arguments)
         return self
+
+
+_OWN: dict[type[BetaRule], type[Section]] = {FixedBeta: FixedBetaSection, LearnedBeta: LearnedBetaSection}
+
+if TYPE_CHECKING:
+    BetaSection = FixedBetaSection | LearnedBetaSection | RuleSection
+else:
+    BetaSection = Annotated[
+        reduce(or_, (_OWN.get(rule) or section_of(rule) for rule in METHODS)), Field(discriminator="kind")
+    ]
+    """The section of any rule that a config can name."""

@@ -14,14 +14,11 @@ from datasets import Dataset
 from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-from betahead.beta.fixed import FixedBeta
-from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.data.summary import DataSummary
 from betahead.errors import BetaHeadError, ConfigError
-from betahead.runs.beta_section import FixedBetaSection
 from betahead.runs.config import Config
 from betahead.runs.corpus import fit_documents, held_out_prompts
 from betahead.runs.model_section import LoraAdapter, SmallFit
@@ -63,8 +60,7 @@ def rule_of(config: Config) -> BetaRule:
     Raises:
         ConfigError: when it is not made for the loss.
     """
-    section = config.beta
-    rule = FixedBeta(section.beta) if isinstance(section, FixedBetaSection) else LearnedBeta(**section.arguments)
+    rule = config.beta.rule()
     rule.check_link(config.loss.kind)
     return rule
 

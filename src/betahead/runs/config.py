@@ -17,7 +17,7 @@ from betahead.errors import ConfigError
 from betahead.forward.choice import ForwardKind, check_forward
 from betahead.forward.layout import Kernel
 from betahead.losses.links import link_named
-from betahead.runs.beta_section import FixedBetaSection, LearnedBetaSection
+from betahead.runs.beta_section import BetaSection
 from betahead.runs.complaints import complaint
 from betahead.runs.model_section import ModelSection
 from betahead.runs.overrides import apply_overrides
@@ -141,7 +141,7 @@ class Config(Section):
 
     model: ModelSection
     data: DataSection
-    beta: Annotated[FixedBetaSection | LearnedBetaSection, Field(discriminator="kind")]
+    beta: BetaSection
     loss: LossSection = LossSection()
     forward: ForwardSection = ForwardSection()
     reference: ReferenceSection = ReferenceSection()

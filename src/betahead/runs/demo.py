@@ -179,9 +179,7 @@ def _measured(world: World, folder: Path, prompts: list[WorldPrompt], seed: int)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "reference")
     renderer = PromptRenderer(tokenizer)
     ids = [
-        tokenize_pair(
-            Pair(prompt=p.text, chosen="a", rejected="b", domain="", strength=None, where="prompt"), renderer
-        ).prompt_ids
+        tokenize_pair(Pair(prompt=p.text, chosen="a", rejected="b", domain="", where="prompt"), renderer).prompt_ids
         for p in prompts
     ]
     reference = AutoModelForCausalLM.from_pretrained(folder / "reference")

@@ -10,6 +10,7 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
+from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.runs.build import Data, arguments_of, data_of, fitted_reference, policy_of, rule_of, trainer_of
 from betahead.runs.config import Config
@@ -90,8 +91,11 @@ def _one_batch(trainer: DPOTrainer) -> tuple[float, float]:
 
 
 def _rule_line(rule: Any) -> str:
+    if isinstance(rule, FixedBeta):
+        return f"fixed at {rule.beta}"
     if not isinstance(rule, LearnedBeta):
-        return f"fixed at {rule.settings['beta']}"
+        settings = ", ".join(f"{name} {value}" for name, value in rule.settings.items())
+        return f"{rule.card.title} ({settings}); reads the {rule.reads}"
     s = rule.resolved
     needs = ", ".join(sorted(rule.needs)) or "nothing"
     size = sum(p.numel() for p in rule.parameters())

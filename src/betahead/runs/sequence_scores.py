@@ -73,7 +73,7 @@ class SampledPolicy:
         self.renderer = PromptRenderer(tokenizer)
         self.prompt_ids = [
             tokenize_pair(
-                Pair(prompt=p.text, chosen="a", rejected="b", domain="", strength=None, where="prompt"), self.renderer
+                Pair(prompt=p.text, chosen="a", rejected="b", domain="", where="prompt"), self.renderer
             ).prompt_ids
             for p in prompts
         ]

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,6 +20,8 @@ from betahead.forward.model import Policy
 from betahead.reference.frozen import FrozenReference
 from betahead.train.arguments import DPOConfig
 from betahead.train.calibration import sample_of_prompts
+
+_SPREAD = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 class KLEstimates(TrainerCallback):
@@ -88,7 +90,7 @@ class KLEstimates(TrainerCallback):
         prompts = self._prompts(step)[rank::ranks]
         nats = self._conditional_kl(prompts, seed=_seed(self.args.seed, step, rank)) if prompts else np.zeros(0)
         sums = torch.tensor([nats.sum(), float(len(nats))], dtype=torch.float64, device=self.args.device)
-        total, answers = self.accelerator.reduce(sums, reduction="sum").tolist()
+        total, answers = cast("torch.Tensor", self.accelerator.reduce(sums, reduction="sum")).tolist()
         return total / answers
 
     def line(self) -> str:
@@ -141,12 +143,11 @@ def kl_estimates_for(
     asked = rule.kl_sampling
     if asked is None or records is None:
         return None
-    spread = "FSDP" if accelerator.state.fsdp_plugin is not None else None
-    spread = "DeepSpeed" if accelerator.state.deepspeed_plugin is not None else spread
-    if spread is not None:
+    if accelerator.distributed_type in _SPREAD:
         raise ConfigError(
-            f"`beta.learning.kl_from` must be answers with {spread}, because a policy whose weights are spread over "
-            "processes does not sample on its own, but is samples instead."
+            "`beta.learning.kl_from` must be answers where a policy's weights are spread over processes "
+            f"({accelerator.distributed_type.value}), because it does not sample on its own there, but is samples "
+            "instead."
         )
     return KLEstimates(asked, rule, policy, reference, tokenizer, records, args, accelerator)
 

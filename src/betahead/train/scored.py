@@ -3,7 +3,7 @@
 import numpy as np
 from datasets import Dataset
 
-from betahead.beta.rule import BetaRule, Need
+from betahead.beta.rule import BetaRule
 from betahead.errors import DataError
 
 
@@ -26,23 +26,28 @@ def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
     return bool(there)
 
 
-def check_given_beta(dataset: Dataset, rule: BetaRule) -> None:
-    """Refuse a column of β with a number that is none, for a rule that reads it.
+def check_columns(dataset: Dataset, rule: BetaRule) -> None:
+    """Refuse data without a column that the rule reads, or with a number in it that is none.
 
     Raises:
-        DataError: with the first such row.
+        DataError: with the column, or with the first such row.
     """
-    if Need.GIVEN_BETA not in rule.needs or "given_beta" not in dataset.column_names:
-        return
-    values = list(dataset["given_beta"])
-    numbers = np.asarray([np.nan if value is None else value for value in values], dtype=np.float32)
-    fine = np.isfinite(numbers) & (numbers > 0)
-    if not fine.all():
-        row = int(fine.argmin())
-        raise DataError(
-            f"`given_beta` must be a positive number in every row, but is {values[row]!r} in row {row + 1} of "
-            f"{len(values):,}; correct the column."
-        )
+    for name in sorted(rule.columns):
+        if name not in dataset.column_names:
+            raise DataError(
+                f"the data must have a column `{name}` for `beta.kind: {rule.kind}`, but have none; add it, a number "
+                "for each pair, or use another rule."
+            )
+        values = list(dataset[name])
+        numbers = np.asarray([np.nan if value is None else value for value in values], dtype=np.float32)
+        positive = name == "given_beta"
+        fine = np.isfinite(numbers) & ((numbers > 0) | (not positive))
+        if not fine.all():
+            row, kind = int(fine.argmin()), "positive" if positive else "finite"
+            raise DataError(
+                f"`{name}` must be a {kind} number in every row, but is {values[row]!r} in row {row + 1} of "
+                f"{len(values):,}; correct the column."
+            )
 
 
 def _check_column(dataset: Dataset, name: str) -> None:

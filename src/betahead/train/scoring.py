@@ -20,7 +20,7 @@ from betahead.reference.fingerprint import learns
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
-from betahead.train.scored import check_given_beta, is_scored
+from betahead.train.scored import check_columns, is_scored
 from betahead.types import bundled
 
 
@@ -133,7 +133,7 @@ class ReferenceScoring:
         """
         args, began, pairs, of = self.args, time.perf_counter(), 0, 0
         if dataset is not None:
-            check_given_beta(dataset, self.rule)
+            check_columns(dataset, self.rule)
         if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
             return dataset
 

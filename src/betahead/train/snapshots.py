@@ -18,7 +18,6 @@ from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
-from betahead.losses.margin import logratios
 from betahead.reference.frozen import FrozenReference
 from betahead.types import ReferenceScores, bundled, on_device
 
@@ -136,11 +135,10 @@ class PromptSnapshots(TrainerCallback):
         reference: ReferenceScores = pairs.reference or self.reference.scores(pairs)
         pairs = bundled(batch | reference.columns())
         logps, features = self.model.scored(pairs, frozenset({Need.LOG_PPL, Need.LAST_HIDDEN}))
-        chosen, rejected = logratios(logps, reference, per_token=self.model.link.per_token)
+        margin, shaping = self.model.shaped(logps, features, reference)
         rule = self.model.rule
-        shaping = rule(features, chosen - rejected)
         correction = (
-            rule.explain(features).correction.tolist() if isinstance(rule, LearnedBeta) else [None] * len(chosen)
+            rule.explain(features).correction.tolist() if isinstance(rule, LearnedBeta) else [None] * len(margin)
         )
         assert features.log_ppl is not None
         assert features.has_ppl is not None
@@ -151,7 +149,7 @@ class PromptSnapshots(TrainerCallback):
             "log_ppl": log_ppl,
             "f": correction,
             "beta": shaping.beta.tolist(),
-            "margin": (chosen - rejected).tolist(),
+            "margin": margin.tolist(),
         }
         return found, features.last_hidden.float().cpu()
 

@@ -18,6 +18,7 @@ from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
+from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import FolderTrainer, hidden_size_of
@@ -141,6 +142,7 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
+        gather_for(rule, self.accelerator, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))

@@ -168,7 +168,7 @@ def test_the_trainer_trains_with_a_control(control: type[ControlledBeta], tmp_pa
 
 
 def given(values: list[float]) -> PromptFeatures:
-    return PromptFeatures(pairs=len(values), given_beta=torch.tensor(values))
+    return PromptFeatures(pairs=len(values), columns={"given_beta": torch.tensor(values)})
 
 
 @pytest.mark.parametrize("push", ["beta", "even"])
@@ -196,8 +196,8 @@ def test_pairs_without_the_column_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         GivenBeta()(PromptFeatures(pairs=2), torch.zeros(2))
     assert str(caught.value) == (
-        "`given_beta` must be a column of positive numbers, one for each pair, but is missing; "
-        "add it to the tokenized pairs."
+        "`given_beta` must be a column of the data with a number for each pair, but is missing; add it, or use another "
+        "`beta.kind`."
     )
 
 

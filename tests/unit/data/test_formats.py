@@ -80,9 +80,12 @@ def test_chat_answers_may_be_text():
 
 def test_domain_and_strength_are_read():
     read = pair(LAYOUT_ROWS["explicit"] | {"domain": "koala", "strength": 0.5})
-    assert (read.domain, read.strength) == ("koala", 0.5)
-    assert pair(LAYOUT_ROWS["explicit"] | {"strength": "0.25"}).strength == 0.25
-    assert pair(LAYOUT_ROWS["explicit"] | {"domain": None, "strength": None}).strength is None
+    assert (read.domain, read.columns) == ("koala", {"strength": 0.5})
+    assert pair(LAYOUT_ROWS["explicit"] | {"strength": "0.25", "reward_margin": -2}).columns == {
+        "strength": 0.25,
+        "reward_margin": -2.0,
+    }
+    assert pair(LAYOUT_ROWS["explicit"] | {"domain": None, "strength": None}).columns == {}
 
 
 def test_an_hh_prompt_keeps_its_own_text_form():

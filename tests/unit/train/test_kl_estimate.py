@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from accelerate import DistributedType
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 
@@ -12,6 +13,7 @@ from betahead.beta.budget import BudgetLearning
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
 from betahead.evaluate.kl import KLToReference, kl_to_reference
+from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.trainer import DPOTrainer
 
 
@@ -60,7 +62,7 @@ def test_a_policy_that_has_not_moved_is_at_zero_and_one_that_has_is_not(tmp_path
     assert trainer.kl_estimates.measured(3) == pytest.approx(0.0, abs=1e-6)
     trainer.train()
     assert trainer.kl_estimates.estimates == 1
-    assert of(trainer).kl.item() == pytest.approx(trainer.kl_estimates.last)
+    assert of(trainer).kl.item() == pytest.approx(trainer.kl_estimates.last / 2)  # a moving average from 0
     assert trainer.kl_estimates.last > 0.001
 
 
@@ -137,14 +139,9 @@ def test_sampling_keeps_a_reference_that_does_not_move(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_spread_over_processes_are_refused(tmp_path: Path) -> None:
-    from accelerate.state import AcceleratorState
-
-    from betahead.train.kl_estimate import kl_estimates_for
-
     trainer = trainer_for(tmp_path, budget())
-    state = AcceleratorState()
-    held = state.fsdp_plugin
-    state.fsdp_plugin = object()
+    state = trainer.accelerator.state
+    held, state.distributed_type = state.distributed_type, DistributedType.FSDP
     try:
         with pytest.raises(ConfigError) as error:
             kl_estimates_for(
@@ -157,40 +154,34 @@ def test_weights_that_are_spread_over_processes_are_refused(tmp_path: Path) -> N
                 trainer.accelerator,
             )
     finally:
-        state.fsdp_plugin = held
+        state.distributed_type = held
     assert str(error.value) == (
-        "`beta.learning.kl_from` must be answers with FSDP, because a policy whose weights are spread over processes "
-        "does not sample on its own, but is samples instead."
+        "`beta.learning.kl_from` must be answers where a policy's weights are spread over processes (FSDP), because it "
+        "does not sample on its own there, but is samples instead."
     )
 
 
 def disagreeing(pairs: Dataset) -> Dataset:
-    """The pairs, a third of them said the other way round too, so that a β decides where the policy rests."""
-    turned = pairs.select(range(len(pairs) // 3)).rename_columns({"chosen": "rejected", "rejected": "chosen"})
-    return concatenate_datasets([pairs, turned.select_columns(pairs.column_names)])
+    """Every pair twice as it is and once the other way round, so that β decides where the policy rests."""
+    turned = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"}).select_columns(pairs.column_names)
+    return concatenate_datasets([pairs, pairs, turned])
 
 
-@pytest.mark.parametrize("beta", [0.03, 3.0])
-def test_a_language_model_ends_near_its_budget_wherever_beta_starts(beta: float, tmp_path: Path) -> None:
-    target = 0.5
-    said = {
-        "kind": "budget",
-        "target_kl": target,
-        "allocation": "none",
-        "kl_every": 2,
-        "kl_prompts": 32,
-        "kl_tokens": 4,
-    }
-    rule = LearnedBeta(ppl_exponent=0.0, max_correction=0.0, initial_beta=beta, learning=said)
+@pytest.mark.parametrize(
+    ("beta", "steps"),
+    [(0.03, 80), pytest.param(0.03, 250, marks=pytest.mark.slow), pytest.param(3.0, 250, marks=pytest.mark.slow)],
+)
+def test_a_language_model_ends_near_its_budget_wherever_beta_starts(beta: float, steps: int, tmp_path: Path) -> None:
+    said = {"target_kl": 1.0, "allocation": "none", "kl_every": 2, "kl_prompts": 24, "kl_tokens": 4}
     trainer = trainer_for(
         tmp_path,
-        rule,
-        train_dataset=disagreeing(tiny.pairs(24)),
-        max_steps=300,
-        learning_rate=3e-3,
-        per_device_train_batch_size=8,
+        LearnedBeta(ppl_exponent=0.0, max_correction=0.0, initial_beta=beta, learning={"kind": "budget"} | said),
+        train_dataset=disagreeing(tiny.pairs(12)),
+        max_steps=steps,
+        learning_rate=1e-3,
+        per_device_train_batch_size=12,
         per_device_eval_batch_size=32,
         logging_steps=100,
     )
     trainer.train()
-    assert exactly(trainer).kl.nats == pytest.approx(target, rel=0.3)
+    assert exactly(trainer).kl.nats == pytest.approx(1.0, rel=0.2)

@@ -1,0 +1,31 @@
+"""Rules that read the batch: every rank must see the whole of it, and nothing may cut it."""
+
+from typing import cast
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from betahead.beta.controls import ControlledBeta
+from betahead.beta.rule import BetaRule
+from betahead.errors import ConfigError
+from betahead.train.arguments import DPOConfig
+
+
+def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> None:
+    """Let a rule that reads the batch see the pairs of all ranks.
+
+    Its batch is the micro-batch over all ranks, as its authors have it: `per_device_train_batch_size` × ranks pairs.
+
+    Raises:
+        ConfigError: when a token budget would cut the batch.
+    """
+    batch_rules = [one for one in rule.modules() if isinstance(one, BetaRule) and one.reads == "batch"]
+    statistics = [one for one in batch_rules if not isinstance(one, ControlledBeta)]
+    if statistics and args.max_batch_tokens is not None:
+        raise ConfigError(
+            f"`max_batch_tokens` must be None with a rule that reads the batch, but is {args.max_batch_tokens} "
+            f"instead; it would cut the batch that `beta.kind: {statistics[0].kind}` takes its statistics of."
+        )
+    if accelerator.num_processes > 1:
+        for one in statistics:
+            one.gathered = lambda of: cast("Tensor", accelerator.gather(of))
