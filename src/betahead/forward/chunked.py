@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from betahead.forward.logit_head import LogitHead, shaped_logits
+from betahead.forward.tied import TiedGradient
 from betahead.forward.token_logps import at_least_float32, token_logps
 
 # Logits held at once: what stays in a CPU's cache, and what keeps a GPU busy without filling it (half a GiB).
@@ -32,6 +33,7 @@ def chunked_token_logps(
     head: LogitHead,
     *,
     chunk: int | None = None,
+    tied: TiedGradient | None = None,
 ) -> Float[Tensor, " tokens"]:
     """The log-probability of each label, `log softmax(head(hidden))[label]`, without the logits of all tokens.
 
@@ -40,6 +42,7 @@ def chunked_token_logps(
         labels: token ids.
         head: from states to logits.
         chunk: tokens at a time; None for what suits the device. It changes rounding only.
+        tied: takes the gradient of the head's weight, for an embedding that hands it on; None to hand it on here.
 
     Returns:
         Values ≤ 0, nats, float32 (float64 stays float64).
@@ -60,7 +63,7 @@ def chunked_token_logps(
         hidden, weight = hidden.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     with torch.autocast(kind, enabled=False):
-        values = _ChunkedLogps.apply(hidden, weight, bias, labels, head.scale, head.softcap, size)
+        values = _ChunkedLogps.apply(hidden, weight, bias, labels, head.scale, head.softcap, size, tied)
     return cast("Tensor", values)
 
 
@@ -95,6 +98,7 @@ class _ChunkedLogps(torch.autograd.Function):
         scale: float,
         softcap: float | None,
         size: int,
+        tied: TiedGradient | None,
     ) -> Tensor:
         precise = at_least_float32(hidden[:0]).dtype
         logps = hidden.new_empty(labels.shape, dtype=precise)
@@ -108,7 +112,7 @@ class _ChunkedLogps(torch.autograd.Function):
             logps[here] = normal.gather(-1, at).squeeze(-1)
             totals[here] = logits.gather(-1, at).squeeze(-1) - logps[here]
         ctx.save_for_backward(hidden, weight, bias, labels, totals)
-        ctx.scale, ctx.softcap, ctx.size = scale, softcap, size
+        ctx.scale, ctx.softcap, ctx.size, ctx.tied = scale, softcap, size, tied
         return logps
 
     @staticmethod
@@ -143,10 +147,14 @@ class _ChunkedLogps(torch.autograd.Function):
                     by_weight.add_(small.t() @ pushed)
             if by_bias is not None:
                 by_bias.add_((excess * slope).sum(dim=0))
+        if by_weight is not None and ctx.tied is not None:
+            ctx.tied.add(by_weight)
+            by_weight = None
         return (
             by_hidden,
             None if by_weight is None else by_weight.to(weight.dtype),
             None if by_bias is None else by_bias.to(bias.dtype),
+            None,
             None,
             None,
             None,

@@ -29,19 +29,24 @@ class LogitHead:
     def linear(self) -> nn.Linear | None:
         """The module where it is nothing but a weight and a bias; None with adapters, quantization or hooks."""
         module = self.module
-        hooks = (
-            module._forward_hooks,
-            module._forward_pre_hooks,
-            module._backward_hooks,
-            module._backward_pre_hooks,
-            # Weights that are kept elsewhere are fetched by a forward of the object's own.
-            "forward" in vars(module),
-        )
-        return module if type(module) is nn.Linear and not any(hooks) else None
+        return module if type(module) is nn.Linear and untouched(module) else None
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's logits, float32 (float64 stays float64)."""
         return shaped_logits(at_least_float32(self.module(hidden)), self.scale, self.softcap)
+
+
+def untouched(module: nn.Module) -> bool:
+    """Whether a call is nothing but the module's own forward, so that its weight may be used directly."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+        # Weights that are kept elsewhere are fetched by a forward of the object's own.
+        "forward" in vars(module),
+    )
+    return not any(hooks)
 
 
 def shaped_logits(

@@ -14,6 +14,7 @@ from betahead.forward.chunked import chunked_token_logps
 from betahead.forward.layout import Kernel, TrunkLayout
 from betahead.forward.logit_head import LogitHead, logit_head_of
 from betahead.forward.prompt import prompt_features
+from betahead.forward.tied import TiedGradient, embedded, tied_embedding
 from betahead.types import PackedPairs, PairLogps, PromptFeatures, ScoredTokens
 
 
@@ -46,16 +47,18 @@ def shared_forward(
     parts = {len(span) for span in batch.spans}
     assert parts == {3}, f"a pair is a prompt and 2 answers, but the batch has {sorted(n - 1 for n in parts)} answers"
     inner = base_of(model)
-    hidden = packed_hidden(inner, batch, kernel)
     head = logit_head_of(inner)
+    embedder = tied_embedding(inner.get_input_embeddings(), head)
+    tied = None if embedder is None else TiedGradient(embedder.weight.dtype)
+    hidden = packed_hidden(inner, batch, kernel, tied=tied)
     pairs = batch.pairs
-    summed = _summed(hidden, batch.answers, head, rows=2 * pairs)
+    summed = _summed(hidden, batch.answers, head, rows=2 * pairs, tied=tied)
     counts = torch.zeros_like(batch.prompt_tokens).repeat(2)
     counts = counts.index_add(0, batch.answers.row, torch.ones_like(batch.answers.row))
     features = prompt_features(
         needs,
         pairs=pairs,
-        log_ppl=lambda: _mean_nll(hidden, batch, head),
+        log_ppl=lambda: _mean_nll(hidden, batch, head, tied),
         last_hidden=lambda: hidden[batch.prompt_at.gather(1, batch.prompt_tokens.unsqueeze(1) - 1).squeeze(1)],
         hidden=lambda: (hidden[batch.prompt_at], _before(batch)),
         couple=couple,
@@ -75,15 +78,22 @@ def base_of(model: nn.Module) -> PreTrainedModel:
 
 
 def packed_hidden(
-    model: PreTrainedModel, batch: PackedPairs, kernel: Kernel = "auto"
+    model: PreTrainedModel, batch: PackedPairs, kernel: Kernel = "auto", *, tied: TiedGradient | None = None
 ) -> Float[Tensor, "tokens hidden"]:
-    """The last hidden state of every packed token, from one pass through the body."""
+    """The last hidden state of every packed token, from one pass through the body.
+
+    Args:
+        model: without the wrapper of its adapters.
+        batch: the pairs.
+        kernel: what carries the attention out.
+        tied: collects the gradient of the embedding's weight, which is the head's too; None where it is not.
+    """
     sharing_attention(model)
     # A mask of four axes is taken as it is by every model, and ignored by the attention where there is a layout:
     # without one the library would look for packed sequences in the positions, and cut answers off their prompts.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=batch.input_ids.device)
     output: Any = cast("Any", model.get_decoder())(
-        input_ids=batch.input_ids.unsqueeze(0),
+        **_tokens(model, batch, tied),
         position_ids=batch.position_ids.unsqueeze(0),
         attention_mask=unread,
         use_cache=False,
@@ -92,14 +102,23 @@ def packed_hidden(
     return cast("Tensor", output.last_hidden_state)[0]
 
 
-def _summed(hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int) -> Float[Tensor, " rows"]:
-    values = chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head)
+def _tokens(model: PreTrainedModel, batch: PackedPairs, tied: TiedGradient | None) -> dict[str, Tensor]:
+    if tied is None:
+        return {"input_ids": batch.input_ids.unsqueeze(0)}
+    embedder = cast("nn.Embedding", model.get_input_embeddings())
+    return {"inputs_embeds": embedded(embedder, batch.input_ids, tied).unsqueeze(0)}
+
+
+def _summed(
+    hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int, tied: TiedGradient | None
+) -> Float[Tensor, " rows"]:
+    values = chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head, tied=tied)
     return values.new_zeros(rows).index_add(0, scored.row, values)
 
 
-def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead) -> tuple[Tensor, Tensor]:
+def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead, tied: TiedGradient | None) -> tuple[Tensor, Tensor]:
     """The summed log-probability of each prompt's counted tokens, and how many there are."""
-    return _summed(hidden, batch.prompts, head, rows=batch.pairs), batch.ppl_tokens
+    return _summed(hidden, batch.prompts, head, rows=batch.pairs, tied=tied), batch.ppl_tokens
 
 
 def _before(batch: PackedPairs) -> Tensor:

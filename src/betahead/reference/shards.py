@@ -8,9 +8,7 @@ place and renamed into it, so that a process that is killed leaves no half of on
 
 import hashlib
 import io
-import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from betahead.durable import write_whole
 from betahead.errors import CacheError
 from betahead.reference.row_keys import KEY_BYTES
 
@@ -55,18 +54,7 @@ def write_shard(folder: Path, entries: Mapping[bytes, float], *, born: int | Non
     path = folder / f"{time.time_ns() if born is None else born:020d}-{_digest(content)}.parquet"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=_PARTIAL, dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync(folder)
+        write_whole(path, content, suffix=_PARTIAL)
     except OSError as error:
         raise CacheError(
             f"the reference cache must be a folder that can be written, but {folder} is not "
@@ -135,12 +123,3 @@ def remove_abandoned(folder: Path) -> None:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """A renamed file survives a power cut only once its folder is on disk too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

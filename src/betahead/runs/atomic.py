@@ -1,28 +1,18 @@
-"""Files that are there whole or not at all, also after a crash or a full disk."""
+"""The text files of a run folder: written whole, and JSON that says what JSON cannot."""
 
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from betahead.durable import write_whole
+
 
 def write_text(path: Path, text: str) -> None:
     """Put the text in the file, in one step: a reader sees the old content or the new, never a part."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    write_whole(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,12 +48,3 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     assert isinstance(value, Sequence), f"{type(value).__name__} has no JSON form"
     return [plain(item) for item in cast("Sequence[Any]", value)]
-
-
-def _sync_folder(folder: Path) -> None:
-    """A renamed file survives a power cut only once its folder is on disk too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

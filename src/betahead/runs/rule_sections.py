@@ -36,6 +36,7 @@ def section_of(rule: type[BetaRule]) -> type[RuleSection]:
     assert not required, f"{rule.__name__} must have defaults to be named in a config, but {required} have none"
     fields: dict[str, Any] = {argument.name: (hints[argument.name], argument.default) for argument in arguments}
     name = rule.__name__ + "Section"
-    made = create_model(name, __base__=RuleSection, __doc__=rule.__doc__, kind=(Literal[rule.kind], ...), **fields)
+    kind: Any = Literal[rule.kind]
+    made: type[RuleSection] = create_model(name, __base__=RuleSection, __doc__=rule.__doc__, kind=(kind, ...), **fields)
     made.rule_type = rule
     return made

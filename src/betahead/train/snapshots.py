@@ -1,5 +1,6 @@
 """What β makes of the held-out prompts as training goes on: the rows of `prompts.parquet`."""
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
+from betahead.durable import write_whole
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
@@ -94,9 +96,9 @@ class PromptSnapshots(TrainerCallback):
         if due:
             self._taken += len(due)
             self.tables.append(self._table(due[-1], state.global_step, args.device))
-            partial = self.path.with_suffix(".partial")
-            pq.write_table(pa.concat_tables(self.tables), partial)
-            partial.replace(self.path)
+            content = io.BytesIO()
+            pq.write_table(pa.concat_tables(self.tables), content)
+            write_whole(self.path, content.getvalue())
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from betahead.beta.table import METHODS
 from betahead.errors import ConfigError
 from betahead.runs.config import Config, dump_config, load_config
+
+KINDS = ", ".join(rule.kind for rule in METHODS)
 
 BASE = """\
 model: {name: some/model}
@@ -26,8 +29,8 @@ MISTAKES = {
     "model.adapter.kind=lora model.adapter.rnk=4": (
         "command line: `model.adapter.rnk` is not a key of `model.adapter`; did you mean `rank`?"
     ),
-    "beta.kind=learnd": "command line: `beta.kind` must be one of fixed, learned, but is 'learnd' instead.",
-    "beta={}": "command line: `beta.kind` is missing; say one of fixed, learned.",
+    "beta.kind=learnd": f"command line: `beta.kind` must be one of {KINDS}, but is 'learnd' instead.",
+    "beta={}": f"command line: `beta.kind` is missing; say one of {KINDS}.",
     "beta.beta=0": "command line: `beta.beta` must be greater than 0, but is 0 instead.",
     "beta.beta='0.1'": "command line: `beta.beta` must be a number, but is '0.1' instead.",
     "beta.beta=true": "command line: `beta.beta` must be a number, but is True instead.",
