@@ -22,7 +22,7 @@ from transformers import (
 from betahead.beta.learned import LearnedBeta
 from betahead.data.collate import PairCollator
 from betahead.train.arguments import DPOConfig
-from betahead.types import PairBatch, PromptFeatures
+from betahead.types import PairBatch, PairReading, PromptFeatures
 
 # PEFT 0.19 reads names that transformers 5.23 has deprecated.
 OLD_NAMES = pytest.mark.filterwarnings(r"ignore:`\w*gradient_checkpointing\w*` is deprecated:FutureWarning")
@@ -157,6 +157,20 @@ def features(
         last_hidden=torch.randn(count, hidden, generator=rng).to(dtype),
         hidden=torch.randn(count, tokens, hidden, generator=rng).to(dtype),
         hidden_mask=torch.arange(tokens) < lengths.unsqueeze(1),
+        pair=reading(-20 * torch.rand(4, count, generator=rng).to(dtype)),
+    )
+
+
+def reading(logps: Tensor) -> PairReading:
+    """Answers of three tokens with log-probabilities of the policy, chosen and rejected, and of the reference."""
+    three = torch.full(logps.shape[1:], 3)
+    return PairReading(
+        chosen_logps=logps[0],
+        rejected_logps=logps[1],
+        reference_chosen_logps=logps[2],
+        reference_rejected_logps=logps[3],
+        chosen_tokens=three,
+        rejected_tokens=three,
     )
 
 

@@ -21,6 +21,7 @@ RULES: dict[str, dict[str, Any]] = {
     "joint": {"prior_on": "each"},
     "perspective": {"learning": "perspective", "net": "mlp"},
     "transformer": {"prior_on": "each", "net": "transformer", "form": "direct"},
+    "budget": {"learning": {"kind": "budget", "target_kl": 2.0, "kl_from": "answers", "allocation": "joint"}},
     "coupled": {"prior_on": "each", "couple": True, "net": "transformer"},
 }
 

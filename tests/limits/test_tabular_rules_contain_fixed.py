@@ -7,7 +7,9 @@ import torch
 
 from betahead.worlds.tabular import tabular_world
 from betahead.worlds.tabular_batch import BatchBeta
+from betahead.worlds.tabular_budget import BudgetBeta
 from betahead.worlds.tabular_controls import ControlledBeta
+from betahead.worlds.tabular_heldout import HeldoutBeta
 from betahead.worlds.tabular_learning import HeldBeta, JointBeta, PerspectiveBeta
 from betahead.worlds.tabular_method_table import TABULAR_METHODS
 from betahead.worlds.tabular_pairs import sampled_pairs
@@ -47,6 +49,7 @@ FIXED = trained(HeldBeta())
         JointBeta(learning_rate=STILL, per="topic"),
         PerspectiveBeta(learning_rate=STILL, per="topic"),
         PerspectiveBeta(learning_rate=STILL, regulariser="linear", per="prompt"),
+        BudgetBeta(target_kl=0.5, allocation=HeldBeta(), rate=STILL),
         ControlledBeta(of=HeldBeta(), kind="permuted"),
         ControlledBeta(of=PerspectiveBeta(learning_rate=STILL), kind="permuted"),
         ControlledBeta(of=BatchBeta(response=0.0, drop=0.0), kind="permuted"),
@@ -57,6 +60,21 @@ def test_a_rule_without_what_makes_it_one_is_fixed_beta_to_the_last_bit(learning
     found = trained(learning)
     assert torch.equal(found.shared, FIXED.shared) and torch.equal(found.table, FIXED.table)
     assert torch.equal(found.scores.reward, FIXED.scores.reward) and torch.equal(found.log_beta, FIXED.log_beta)
+
+
+@pytest.mark.parametrize("allocation", [HeldBeta(push="even"), PerspectiveBeta(learning_rate=0.05, per="topic")])
+def test_a_budget_whose_level_is_frozen_is_its_allocation_to_the_last_bit(allocation):
+    found = trained(BudgetBeta(target_kl=0.5, allocation=allocation, rate=STILL))
+    alone = trained(allocation)
+    assert torch.equal(found.shared, alone.shared) and torch.equal(found.log_beta, alone.log_beta)
+
+
+def test_heldout_without_a_step_of_its_own_is_an_even_push_on_the_pairs_that_it_keeps():
+    learning = HeldoutBeta(learning_rate=0.0)
+    found, (kept, _) = trained(learning), learning.divided(WORLD, PAIRS)
+    alone = train(WORLD, kept, RUNS, Training(steps=25, batch_pairs=16), HeldBeta(push="even"))
+    assert torch.equal(found.shared, alone.shared) and torch.equal(found.table, alone.table)
+    assert torch.equal(found.log_beta, alone.log_beta)
 
 
 @pytest.mark.parametrize("kind", ["noise", "flipped", "matched"])

@@ -8,6 +8,8 @@ import torch
 
 from betahead.errors import ConfigError
 from betahead.worlds.tabular import best_logps, tabular_world
+from betahead.worlds.tabular_budget import BudgetBeta
+from betahead.worlds.tabular_heldout import HeldoutBeta
 from betahead.worlds.tabular_learning import HeldBeta, JointBeta, PerspectiveBeta, groups_of
 from betahead.worlds.tabular_pairs import expected_pairs, sampled_pairs, shuffled_labels
 from betahead.worlds.tabular_runs import Runs, Training
@@ -55,6 +57,8 @@ LEARNINGS = [
     JointBeta(learning_rate=0.05),
     PerspectiveBeta(learning_rate=0.05, per="topic"),
     PerspectiveBeta(learning_rate=0.05, regulariser="linear", per="world"),
+    HeldoutBeta(learning_rate=0.05),
+    BudgetBeta(target_kl=0.1, allocation=PerspectiveBeta(learning_rate=0.05)),
 ]
 
 

@@ -17,7 +17,7 @@ from betahead.worlds.tabular_settings import TabularSettings
 from betahead.worlds.world import Split
 
 # Streams of a world's seed: the world, its pairs and the order of its batches never share a draw.
-WORLD_STREAM, PAIR_STREAM, BATCH_STREAM, SHUFFLE_STREAM, CONTROL_STREAM = range(5)
+WORLD_STREAM, PAIR_STREAM, BATCH_STREAM, SHUFFLE_STREAM, CONTROL_STREAM, HELDOUT_STREAM = range(6)
 
 _BISECTIONS = 60
 
@@ -143,13 +143,21 @@ def exact_scores(world: TabularWorld, logps: Float[Tensor, "seeds configs prompt
     """Scores per prompt of policies given by their log-probabilities on the split's prompts."""
     here = world.splits[split]
     probs = logps.exp()
-    # An answer that the policy never gives has 0·log 0 = 0 in the sum.
-    log_ratio = torch.where(probs > 0, logps - world.ref_logps[:, None, here], 0.0)
     return Scores(
         reward=(probs * world.gold[:, None, here]).sum(-1),
-        kl=(probs * log_ratio).sum(-1),
+        kl=exact_kl(world, logps, split),
         win_rate=(probs * world.wins[:, None, here]).sum(-1),
     )
+
+
+def exact_kl(
+    world: TabularWorld, logps: Float[Tensor, "seeds configs prompts answers"], split: Split
+) -> Float[Tensor, "seeds configs prompts"]:
+    """KL(π‖π_ref) per prompt (nats) of policies given by their log-probabilities on the split's prompts."""
+    probs = logps.exp()
+    # An answer that the policy never gives has 0·log 0 = 0 in the sum.
+    log_ratio = torch.where(probs > 0, logps - world.ref_logps[:, None, world.splits[split]], 0.0)
+    return (probs * log_ratio).sum(-1)
 
 
 def mean_scores(scores: Scores) -> Scores:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from betahead.types import Shaping
 from betahead.worlds.tabular import CONTROL_STREAM, TabularWorld
-from betahead.worlds.tabular_learning import BetaCourse, BetaLearning, PerPair, PerPrompt
+from betahead.worlds.tabular_learning import BetaCourse, BetaLearning, PerPair, PerPrompt, PerRun
+from betahead.worlds.tabular_pairs import TabularPairs
 
 ControlKind = Literal["permuted", "noise", "flipped", "matched"]
 
@@ -48,6 +49,10 @@ class ControlledBeta(BetaLearning):
         """The same for some of the configurations."""
         return ControlledBeta(of=self.of.configs(chosen), kind=self.kind)
 
+    def divided(self, world: TabularWorld, pairs: TabularPairs) -> tuple[TabularPairs, TabularPairs | None]:
+        """As the rule inside divides them."""
+        return self.of.divided(world, pairs)
+
 
 class _Course(BetaCourse):
     """A control in the course of one training."""
@@ -55,11 +60,15 @@ class _Course(BetaCourse):
     def __init__(self, of: BetaCourse, kind: ControlKind, world: TabularWorld) -> None:
         self.of, self.kind = of, kind
         self.per, self.learning_rate = of.per, of.learning_rate
+        self.reads_kl = of.reads_kl
         self.generators = [np.random.default_rng([seed, CONTROL_STREAM]) for seed in world.seeds]
         prompts = world.settings.train_prompts
         self.order: Int[Tensor, "seeds prompts"] = torch.from_numpy(
             np.stack([rng.permutation(prompts) for rng in self.generators])
         )
+
+    def next_level(self, level: PerPrompt, kl: PerRun) -> PerPrompt:
+        return self.of.next_level(level, kl)
 
     def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
         return self.of.held(log_beta, level)

@@ -6,12 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from betahead.worlds.tabular_runs import Training
+
 
 class Descent(Protocol):
     """Something that moves a stack of parameters in place."""
 
     def step(self, gradient: Tensor, share: float) -> None:
         """Descend once, with the learning rate times `share`."""
+        ...
+
+    def moved(self, direction: Tensor, share: float) -> Tensor:
+        """P·direction, with −P the derivative of the last step's change by its gradient; other statistics are held."""
         ...
 
 
@@ -25,6 +31,10 @@ class PlainDescent:
         """Descend once, with the learning rate times `share`."""
         rate = self.learning_rate * share
         self.parameter.sub_(rate * (gradient + self.weight_decay * self.parameter))
+
+    def moved(self, direction: Tensor, share: float) -> Tensor:
+        """The direction times the learning rate."""
+        return self.learning_rate * share * direction
 
 
 class AdamW:
@@ -60,3 +70,15 @@ class AdamW:
         start = (1 - slow**self.taken) ** 0.5
         spread = self.second.sqrt().add_(self.eps * start)
         self.parameter.sub_(torch.div(self.first, spread, out=spread).mul_(rate * (start / (1 - fast**self.taken))))
+
+    def moved(self, direction: Tensor, share: float) -> Tensor:
+        """The direction over the root of the second moment, times what of a gradient enters the step at once."""
+        fast, slow = self.betas
+        spread = (self.second / (1 - slow**self.taken)).sqrt() + self.eps
+        return self.learning_rate * share * (1 - fast) / (1 - fast**self.taken) * direction / spread
+
+
+def descent(training: Training, parameter: Float[Tensor, "*any"], learning_rate: Tensor | float) -> Descent:
+    """The optimizer that a training names, for this parameter."""
+    kind = AdamW if training.optimizer == "adamw" else PlainDescent
+    return kind(parameter, learning_rate, training.weight_decay)

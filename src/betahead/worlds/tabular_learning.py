@@ -14,14 +14,19 @@ from betahead.beta.perspective import REGULARISERS, Regulariser
 from betahead.errors import ConfigError
 from betahead.types import Shaping
 from betahead.worlds.tabular import TabularWorld
+from betahead.worlds.tabular_pairs import TabularPairs
 
 LearnedPer = Literal["prompt", "topic", "world"]
 """What has a log β of its own."""
 
 PerPair = Float[Tensor, "seeds configs pairs"]
 PerPrompt = Float[Tensor, "seeds configs prompts"]
+PerRun = Float[Tensor, "seeds configs"]
 PerConfig = float | Float[Tensor, " configs"]
 """A setting that all configurations share, or one for each."""
+
+BOUNDS = (1e-3, 30.0)
+"""Smallest and largest β, wide enough that one that is sought inside is found."""
 
 _Settings = TypeVar("_Settings")
 
@@ -37,6 +42,12 @@ class BetaCourse(ABC):
     """What has a log β of its own; None where nothing is learned."""
     learning_rate: PerConfig = 0.0
     """Of log β."""
+    reads_kl: bool = False
+    """Whether the level follows the policy's KL, so that `next_level` is called before every step."""
+
+    def next_level(self, level: PerPrompt, kl: PerRun) -> PerPrompt:
+        """log β₀ of a step, from that of the step before and the KL (nats per answer) of the policy that begins it."""
+        return level
 
     def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
         """log β within its bounds."""
@@ -61,6 +72,13 @@ class BetaLearning(ABC):
     @abstractmethod
     def configs(self, chosen: slice) -> Self:
         """The same for some of the configurations."""
+
+    def divided(self, world: TabularWorld, pairs: TabularPairs) -> tuple[TabularPairs, TabularPairs | None]:
+        """The pairs that policies are trained on, and those that are held out for what is learned of β, if any.
+
+        Where some are, what is learned descends their loss one step ahead, and not that of the step itself.
+        """
+        return pairs, None
 
 
 class PromptBeta(BetaLearning, BetaCourse):
@@ -154,7 +172,7 @@ class PerspectiveBeta(PromptBeta):
     learning_rate: PerConfig = 0.01
     regulariser: Regulariser = "quadratic"
     rho: PerConfig = 0.1
-    bounds: tuple[float, float] = (1e-3, 30.0)
+    bounds: tuple[float, float] = BOUNDS
     per: LearnedPer | None = "prompt"
 
     def __post_init__(self) -> None:
@@ -167,12 +185,11 @@ class PerspectiveBeta(PromptBeta):
         above_zero("rho", self.rho)
         if self.regulariser == "linear" and float(torch.as_tensor(self.rho, dtype=torch.float64).max()) >= math.log(2):
             raise ConfigError(f"`rho` must be below log 2 with the linear regulariser, but is {self.rho} instead.")
-        if not 0 < self.bounds[0] < self.bounds[1]:
-            raise ConfigError(f"`bounds` must be two rising numbers above 0, but are {self.bounds} instead.")
+        rising(self.bounds)
 
     def held(self, log_beta: PerPrompt, level: PerPrompt) -> PerPrompt:
         """log β within its bounds."""
-        return inward_clamp(log_beta, math.log(self.bounds[0]), math.log(self.bounds[1]))
+        return within(self.bounds, log_beta)
 
     def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
         """β with weight τ, attached, and penalty R(τ)."""
@@ -183,6 +200,11 @@ class PerspectiveBeta(PromptBeta):
             rho = rho[:, None].expand_as(log_beta).flatten()
         penalty = REGULARISERS[self.regulariser](tau, rho)
         return Shaping(beta=beta, target=torch.zeros_like(beta), weight=tau, penalty=penalty)
+
+
+def within(bounds: tuple[float, float], log_beta: PerPrompt) -> PerPrompt:
+    """log β with β held between its bounds, outside of which only what leads back moves it."""
+    return inward_clamp(log_beta, math.log(bounds[0]), math.log(bounds[1]))
 
 
 def groups_of(world: TabularWorld, per: LearnedPer) -> Int[Tensor, " prompts"]:
@@ -207,5 +229,29 @@ def above_zero(field: str, value: PerConfig) -> None:
     """
     given = torch.as_tensor(value, dtype=torch.float64)
     if not bool(((given > 0) & given.isfinite()).all()):
-        shown = given.tolist() if isinstance(value, Tensor) else value
-        raise ConfigError(f"`{field}` must be above 0, but is {shown} instead.")
+        raise ConfigError(f"`{field}` must be above 0, but is {_shown(value)} instead.")
+
+
+def at_least_zero(field: str, value: PerConfig) -> None:
+    """Refuse a setting that is negative or not finite for some configuration.
+
+    Raises:
+        ConfigError: names the field and the value.
+    """
+    given = torch.as_tensor(value, dtype=torch.float64)
+    if not bool(((given >= 0) & given.isfinite()).all()):
+        raise ConfigError(f"`{field}` must be at least 0, but is {_shown(value)} instead.")
+
+
+def rising(bounds: tuple[float, float]) -> None:
+    """Refuse bounds of β that hold nothing.
+
+    Raises:
+        ConfigError: names the bounds.
+    """
+    if not 0 < bounds[0] < bounds[1]:
+        raise ConfigError(f"`bounds` must be two rising numbers above 0, but are {bounds} instead.")
+
+
+def _shown(value: PerConfig) -> float | list[float]:
+    return value.tolist() if isinstance(value, Tensor) else value

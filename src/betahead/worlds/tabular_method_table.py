@@ -13,7 +13,9 @@ from betahead.beta.perspective import Regulariser
 from betahead.worlds.outcome import Axis, WorldMethod
 from betahead.worlds.tabular import TabularWorld
 from betahead.worlds.tabular_batch import BatchBeta
+from betahead.worlds.tabular_budget import BudgetBeta
 from betahead.worlds.tabular_controls import ControlKind, ControlledBeta
+from betahead.worlds.tabular_heldout import HeldoutBeta
 from betahead.worlds.tabular_learning import BetaLearning, HeldBeta, JointBeta, LearnedPer, PerspectiveBeta
 from betahead.worlds.tabular_oracles import Oracle
 from betahead.worlds.tabular_pairs import TabularPairs, clean_labels, shuffled_labels
@@ -27,6 +29,7 @@ SHARED_AXES = (Axis(name="learning_rate", low=0.003, high=0.3), Axis(name="beta"
 
 _RATE = Axis(name="beta_learning_rate", low=0.003, high=0.1)
 _RHO = Axis(name="rho", low=0.03, high=0.3)
+_TARGET = Axis(name="target_kl", low=0.1, high=3.0)
 _BATCH = (Axis(name="response", low=0.03, high=3.0), Axis(name="drop", low=0.0, high=0.4, log=False))
 
 # β so small that the loss is a straight line and nothing but the stop holds the policy.
@@ -128,15 +131,22 @@ def _fixed(name: str, summary: str, *, parent: str | None = None, needs_truth: b
     return WorldMethod(name=name, parent=parent, placebo=None, axes=(), needs_truth=needs_truth, summary=summary)
 
 
+def _learned(
+    name: str,
+    learning: Callable[[Values, Planted], BetaLearning],
+    axes: tuple[Axis, ...],
+    summary: str,
+    lean: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None,
+) -> TabularMethod:
+    described = WorldMethod(name=name, parent="fixed", placebo=f"permuted:{name}", axes=axes, summary=summary)
+    return TabularMethod(described=described, learning=learning, lean=lean)
+
+
 def _joint(name: str, power: float, summary: str) -> TabularMethod:
     def learning(values: Values, planted: Planted) -> BetaLearning:
         return JointBeta(learning_rate=values["beta_learning_rate"], per="topic")
 
-    return TabularMethod(
-        described=WorldMethod(name=name, parent="fixed", placebo=f"permuted:{name}", axes=(_RATE,), summary=summary),
-        learning=learning,
-        lean=log_ppl_lean(power),
-    )
+    return _learned(name, learning, (_RATE,), summary, log_ppl_lean(power))
 
 
 def _perspective(name: str, regulariser: Regulariser, per: LearnedPer, summary: str) -> TabularMethod:
@@ -144,12 +154,16 @@ def _perspective(name: str, regulariser: Regulariser, per: LearnedPer, summary: 
         rate, rho = values["beta_learning_rate"], values["rho"]
         return PerspectiveBeta(learning_rate=rate, regulariser=regulariser, rho=rho, per=per)
 
-    return TabularMethod(
-        described=WorldMethod(
-            name=name, parent="fixed", placebo=f"permuted:{name}", axes=(_RATE, _RHO), summary=summary
-        ),
-        learning=learning,
-    )
+    return _learned(name, learning, (_RATE, _RHO), summary)
+
+
+def _budget(values: Values, planted: Planted) -> BetaLearning:
+    allocation = PerspectiveBeta(learning_rate=values["beta_learning_rate"], per="topic")
+    return BudgetBeta(target_kl=values["target_kl"], allocation=allocation)
+
+
+def _heldout(values: Values, planted: Planted) -> BetaLearning:
+    return HeldoutBeta(learning_rate=values["beta_learning_rate"], per="topic")
 
 
 def _oracle_lean(planted: Planted) -> Float[Tensor, "seeds prompts"]:
@@ -189,6 +203,13 @@ _RULES = (
     _perspective("perspective_quadratic", "quadratic", "topic", "β per topic by perspective, R = ρτ² − τ log 2"),
     _perspective("perspective_linear", "linear", "topic", "β per topic by perspective, R = (ρ − log 2)τ"),
     _perspective("perspective_prompt", "quadratic", "prompt", "quadratic perspective with a β for each train prompt"),
+    _learned(
+        "budget",
+        _budget,
+        (_RATE, _TARGET),
+        "level of β by dual ascent on a KL of one's own, quadratic perspective per topic",
+    ),
+    _learned("heldout", _heldout, (_RATE,), "β per topic down the loss of held-out prompts, a fifth, one step ahead"),
     TabularMethod(
         described=WorldMethod(
             name="oracle",

@@ -1,12 +1,6 @@
-"""Train thousands of tabular policies at once: seeds × configurations, exact reward and KL along the way.
-
-A step costs one matrix product each way, because the margin of a pair is linear in the policy's parameters:
-h = (φ(x, y_w) − φ(x, y_l))·θ + private·(table[x, y_w] − table[x, y_l]); the normaliser
-cancels. The loss is the package's own.
-"""
+"""Train thousands of tabular policies at once: seeds × configurations, exact reward and KL along the way."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from betahead.losses.preference import preference_loss
-from betahead.worlds.tabular import BATCH_STREAM, Scores, TabularWorld, exact_scores, mean_scores
-from betahead.worlds.tabular_descent import AdamW, Descent, PlainDescent
-from betahead.worlds.tabular_learning import BetaLearning, HeldBeta, groups_of
+from betahead.worlds.tabular import BATCH_STREAM, Scores, TabularWorld, exact_kl, exact_scores, mean_scores
+from betahead.worlds.tabular_course import Course
+from betahead.worlds.tabular_learning import BetaLearning, HeldBeta
 from betahead.worlds.tabular_pairs import TabularPairs
+from betahead.worlds.tabular_policies import Contrasts, Parameters, Policies, Weighed
 from betahead.worlds.tabular_runs import SCORED, Runs, Trained, Training
 from betahead.worlds.world import Split
 
@@ -86,93 +80,44 @@ def _train(
 ) -> Trained:
     seeds, configs = len(world.seeds), runs.learning_rate.shape[0]
     prompts, answers = world.settings.train_prompts, world.settings.answers
-    rate = runs.learning_rate[None, :, None]
-    shared = torch.zeros(seeds, configs, world.features.shape[-1], dtype=torch.float64)
-    table = torch.zeros(seeds, configs, prompts * answers if world.private > 0 else 0, dtype=torch.float64)
-    movers: list[Descent] = [_descent(training, part, rate) for part in (shared, table)]
-    beta = _Beta(world, runs, learning, training)
+    policies = Policies(world, runs.learning_rate, training)
+    pairs, held_out = learning.divided(world, pairs)
     weight = _pair_weights(pairs, runs, prompts)
+    beta = Course(world, runs, learning, training, None if held_out is None else _weighed(world, held_out, runs))
 
     scored: list[list[Scores]] = []
     batches = _batches(world, pairs, training)
     for step in range(training.steps + 1):
         if step in training.scored_steps:
-            scored.append([_scores(world, shared, table, split) for split in splits])
+            scored.append([_scores(world, policies.at, split) for split in splits])
         if step == training.steps:
             break
+        if beta.reads_kl:
+            beta.read(exact_kl(world, _logps(world, policies.at, "train"), "train").mean(-1))
         at = next(batches)
-        prompt, chosen, rejected = (part.gather(1, at) for part in (pairs.prompt, pairs.chosen, pairs.rejected))
         now = weight.gather(2, at[:, None].expand(-1, configs, -1)) * (pairs.prompt.shape[1] / at.shape[1])
-        lines = torch.arange(seeds)[:, None]
-        difference = world.features[lines, prompt, chosen] - world.features[lines, prompt, rejected]
-        margin = shared @ difference.transpose(1, 2)
-        won = (prompt * answers + chosen)[:, None].expand(-1, configs, -1)
-        lost = (prompt * answers + rejected)[:, None].expand(-1, configs, -1)
-        if world.private > 0:
-            margin = margin + world.private * (table.gather(2, won) - table.gather(2, lost))
+        batch = Weighed(
+            Contrasts.of(world, *(part.gather(1, at) for part in (pairs.prompt, pairs.chosen, pairs.rejected))), now
+        )
         share = 1.0 - step / training.steps if training.schedule == "linear" else 1.0
-        push = beta.push(margin, prompt[:, None].expand(-1, configs, -1), now, share)
-        gradients = [push @ difference, torch.zeros_like(table)]
-        if world.private > 0:
-            gradients[1].scatter_add_(2, won, world.private * push).scatter_add_(2, lost, -world.private * push)
-        for mover, gradient in zip(movers, gradients, strict=True):
-            mover.step(gradient, share)
+        margin = policies.margins(batch.pairs)
+        policies.step(policies.gradient(beta.push(margin, batch, share), batch.pairs), share)
+        beta.look_back(margin, batch, policies, share)
 
     unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
     return Trained(
         scores=_stacked([[mean_scores(scores) for scores in by_split] for by_split in scored]),
-        shared=shared,
-        table=table.unflatten(-1, (prompts, answers)) if world.private > 0 else unused,
+        shared=policies.at.shared,
+        table=policies.at.table.unflatten(-1, (prompts, answers)) if world.private > 0 else unused,
         log_beta=beta.acting,
         splits=splits,
         by_prompt=_each_prompt([by_split[0] for by_split in scored]) if by_prompt else None,
     )
 
 
-class _Beta:
-    """β of a stack of runs: where it starts, what is learned of it, and what it does to the policy's gradient."""
-
-    def __init__(self, world: TabularWorld, runs: Runs, learning: BetaLearning, training: Training) -> None:
-        shape = (len(world.seeds), runs.learning_rate.shape[0], world.settings.train_prompts)
-        self.level = runs.log_beta.expand(shape)
-        self.start = self.level if runs.lean is None else self.level + runs.lean
-        self.course = learning.begin(world, shape[1])
-        self.mover: Descent | None = None
-        if self.course.per is not None:
-            self.group = groups_of(world, self.course.per)
-            self.offset = torch.zeros(*shape[:2], int(self.group.max()) + 1, dtype=torch.float64)
-            rate = self.course.learning_rate
-            rate = rate[None, :, None] if isinstance(rate, Tensor) else rate
-            self.mover = _descent(replace(training, weight_decay=0.0), self.offset, rate)
-
-    @property
-    def acting(self) -> Float[Tensor, "seeds configs prompts"]:
-        """log β of every prompt as the policy sees it."""
-        return self.course.acting(self._log_beta(None if self.mover is None else self.offset))
-
-    def push(self, margin: Tensor, where: Tensor, weight: Tensor, share: float) -> Float[Tensor, "seeds configs pairs"]:
-        """The derivative of the loss by the margins; what is learned of β takes its own step along the way."""
-        margin, still = margin.detach().requires_grad_(), margin.detach()
-        offset = None if self.mover is None else self.offset.detach().requires_grad_()
-        log_beta = self._log_beta(offset)
-        acting = self.course.acting(log_beta)
-        total = (weight * self._losses(margin, still, acting, where)).sum()
-        if self.mover is None or offset is None:
-            return torch.autograd.grad(total, margin)[0]
-        if acting is not log_beta:
-            # The rule that is controlled for learns from its own β, and the policy does not feel it.
-            total = total + (weight * self._losses(still, still, log_beta, where)).sum()
-        by_margin, by_offset = torch.autograd.grad(total, (margin, offset))
-        self.mover.step(by_offset, share)
-        return by_margin
-
-    def _log_beta(self, offset: Tensor | None) -> Tensor:
-        moved = self.start if offset is None else self.start + offset[..., self.group]
-        return self.course.held(moved, self.level)
-
-    def _losses(self, margin: Tensor, still: Tensor, log_beta: Tensor, where: Tensor) -> Tensor:
-        shaping = self.course.shaping(log_beta.gather(2, where), self.level.gather(2, where), still)
-        return preference_loss(margin.flatten(), shaping).view(margin.shape)
+def _weighed(world: TabularWorld, pairs: TabularPairs, runs: Runs) -> Weighed:
+    weight = _pair_weights(pairs, runs, world.settings.train_prompts)
+    return Weighed(Contrasts.of(world, pairs.prompt, pairs.chosen, pairs.rejected), weight)
 
 
 def _pair_weights(pairs: TabularPairs, runs: Runs, prompts: int) -> Float[Tensor, "seeds configs pairs"]:
@@ -202,15 +147,13 @@ def _batches(world: TabularWorld, pairs: TabularPairs, training: Training) -> It
         queue = queue[:, training.batch_pairs :]
 
 
-def _descent(training: Training, parameter: Tensor, learning_rate: Tensor | float) -> Descent:
-    kind = AdamW if training.optimizer == "adamw" else PlainDescent
-    return kind(parameter, learning_rate, training.weight_decay)
+def _logps(world: TabularWorld, at: Parameters, split: Split) -> Float[Tensor, "seeds configs prompts answers"]:
+    shape = (world.settings.train_prompts, world.settings.answers)
+    return policy_logps(world, at.shared, at.table.unflatten(-1, shape) if world.private > 0 else at.table, split)
 
 
-def _scores(world: TabularWorld, shared: Tensor, table: Tensor, split: Split) -> Scores:
-    prompts, answers = world.settings.train_prompts, world.settings.answers
-    own = table.unflatten(-1, (prompts, answers)) if world.private > 0 else table
-    return exact_scores(world, policy_logps(world, shared, own, split), split)
+def _scores(world: TabularWorld, at: Parameters, split: Split) -> Scores:
+    return exact_scores(world, _logps(world, at, split), split)
 
 
 def _each_prompt(checkpoints: list[Scores]) -> Scores:

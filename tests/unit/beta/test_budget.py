@@ -11,7 +11,7 @@ from betahead.beta.budget import BudgetLearning
 from betahead.beta.files import load_rule, save_rule
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
-from betahead.types import PairReading, PromptFeatures
+from betahead.types import PromptFeatures
 
 ALLOCATIONS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -39,16 +39,8 @@ def shown(chosen: torch.Tensor, rejected: torch.Tensor, seed: int = 0) -> Prompt
     """Random prompts with answers that have these log-ratios."""
     pairs = len(chosen)
     before = -20 * torch.rand(2, pairs, generator=torch.Generator().manual_seed(seed)).to(chosen)
-    one = torch.ones(pairs, dtype=torch.long)
-    reading = PairReading(
-        chosen_logps=before[0] + chosen,
-        rejected_logps=before[1] + rejected,
-        reference_chosen_logps=before[0],
-        reference_rejected_logps=before[1],
-        chosen_tokens=one,
-        rejected_tokens=one,
-    )
-    return replace(tiny.features(pairs, seed), pair=reading)
+    logps = torch.stack([before[0] + chosen, before[1] + rejected, before[0], before[1]])
+    return replace(tiny.features(pairs, seed), pair=tiny.reading(logps))
 
 
 def see(rule: LearnedBeta, chosen: torch.Tensor, rejected: torch.Tensor, seed: int = 0) -> None:
