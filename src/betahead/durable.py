@@ -16,9 +16,7 @@ def write_whole(path: Path, content: bytes, *, suffix: str = "") -> None:
     Raises:
         OSError: the folder cannot be written or is full; nothing is left of the attempt.
     """
-    handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=suffix, dir=path.parent
-    )
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -146,6 +146,30 @@ def test_held_out_learning_says_what_it_costs_and_trains_on_the_prompts_that_are
     assert "1 pair in" in out
 
 
+def test_a_budget_says_what_measuring_it_cost_and_keeps_its_level_with_the_head(world, betahead):
+    words = ["beta.learning={kind: budget, target_kl: 2.0, kl_every: 2, kl_prompts: 4, kl_tokens: 3}"]
+    code, out, err = betahead("train", "one.yaml", *words)
+    assert code == 0, err
+    assert re.search(r"^budget +2 KL estimates of 4 answers took \d+\.\d s \(\d+\.\d\d s each\)", out, re.MULTILINE)
+    shown = [row for row in rows(world / "runs" / "one" / "metrics.jsonl") if "kl/estimate" in row]
+    assert shown[-1]["kl/estimate"] != 0.0
+    rule = load_rule(world / "runs" / "one")
+    assert rule.settings["learning"] == {
+        "kind": "budget",
+        "target_kl": 2.0,
+        "allocation": "perspective",
+        "level_rate": 0.05,
+        "kl_from": "samples",
+        "kl_every": 2,
+        "kl_prompts": 4,
+        "kl_tokens": 3,
+    }
+    assert float(rule.log_metrics()["kl/estimate"]) != 0.0
+    code, out, err = betahead("train", "one.yaml", "--dry-run", "output=runs/two", *words)
+    assert code == 0, err
+    assert "learned (budget)" in out
+
+
 def test_a_small_reference_is_fitted_on_the_paragraphs_of_any_text_file(world, betahead):
     (world / "book.txt").write_text("\n\n".join(f"Paragraph {n} says that rain is wet." for n in range(40)))
     fit = "{kind: small, corpus: book.txt, vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, "

@@ -15,10 +15,8 @@ from betahead.beta.learning import Base, LearningMode
 from betahead.beta.step_mean import StepMean
 from betahead.types import PairReading, Shaping
 
-_CENTRING = 0.1
-_LEVEL_RATE = 0.05
-
-# Shares of the moving average that a new estimate leaves: the few answers of a step are noisier than samples are made.
+_CENTRING, _LEVEL_RATE = 0.1, 0.05
+# What a new estimate leaves of the moving average: the few answers of a step are noisier than samples are made.
 _KEPT = {"samples": 0.5, "answers": 0.8}
 
 

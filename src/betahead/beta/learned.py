@@ -92,9 +92,7 @@ class LearnedBeta(ModedBeta):
         self.mode = learning_named(learning, **of_learning)
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
         self.resolved: LearnedSettings = resolved(self.mode, **others)
-        self.couple = couple
-        self.ppl_from = ppl_from
-        self.ppl_tokens = ppl_tokens
+        self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate = self.resolved.learning_rate
         self.links, self.held_out = self.mode.links, self.mode.held_out
 

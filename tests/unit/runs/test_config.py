@@ -84,6 +84,16 @@ MISTAKES = {
     "beta.kind=learned beta.learning.rho=0.1": (
         "command line: `beta.learning.rho` applies only with learning.kind: perspective, but is 0.1 here; remove it."
     ),
+    "beta.kind=learned beta.learning.kind=budget": (
+        "command line: `beta.learning.target_kl` must be given with learning.kind: budget; say how many nats per "
+        "answer the policy may move."
+    ),
+    "beta.kind=learned beta.learning.target_kl=2": (
+        "command line: `beta.learning.target_kl` applies only with learning.kind: budget, but is 2.0 here; remove it."
+    ),
+    "beta.kind=learned beta.learning.kind=budget beta.learning.target_kl=2 beta.learning.kl_every=0": (
+        "command line: `beta.learning.kl_every` must be a whole number of at least 1, but is 0 instead."
+    ),
     "beta.kind=learned beta.learning.kind=perspective beta.prior_weight=0.1": (
         "command line: `beta.prior_weight` applies only with learning.kind: joint, but is 0.1 here; remove it."
     ),
@@ -204,6 +214,19 @@ PERSPECTIVE = st.fixed_dictionaries(
         )
     },
 )
+BUDGET = st.fixed_dictionaries(
+    {
+        "kind": st.just("learned"),
+        "learning": st.fixed_dictionaries(
+            {"kind": st.just("budget"), "target_kl": SMALL},
+            optional={
+                "allocation": st.sampled_from(["joint", "perspective", "none"]),
+                "kl_every": st.integers(1, 99),
+                "level_rate": SMALL,
+            },
+        ),
+    }
+)
 ADAPTER = st.one_of(
     st.just({"kind": "none"}),
     st.fixed_dictionaries(
@@ -218,7 +241,7 @@ CONFIGS = st.fixed_dictionaries(
             st.fixed_dictionaries({"train": TEXT}, optional={"holdout": SMALL, "max_pairs": st.integers(1, 10**9)}),
             st.fixed_dictionaries({"train": TEXT, "eval": TEXT}),
         ),
-        "beta": st.one_of(FIXED, JOINT, PERSPECTIVE),
+        "beta": st.one_of(FIXED, JOINT, PERSPECTIVE, BUDGET),
         "output": TEXT,
     },
     optional={
