@@ -10,7 +10,6 @@ from torch import Tensor
 
 from betahead.beta.budget_settings import KLFrom, sampling_of, settings_of
 from betahead.beta.dual_ascent import DualAscent
-from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.learning import Base, LearningMode
 from betahead.beta.step_mean import StepMean
 from betahead.types import PairReading, Shaping
@@ -64,10 +63,10 @@ class BudgetLearning(LearningMode):
         level_rate: float | None = None,
     ) -> None:
         super().__init__()
-        self.sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
+        self.kl_sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
         self.ascent = DualAscent(target=target_kl, rate=_LEVEL_RATE if level_rate is None else level_rate)
         self.allocation = allocation
-        self.links, self.trains, self.reads_answers = allocation.links, allocation.trains, self.sampling is None
+        self.links, self.trains, self.reads_answers = allocation.links, allocation.trains, self.kl_sampling is None
         self.couples, self.held_out = allocation.couples, allocation.held_out
         self._answers, self._levels = StepMean(), StepMean()
         for name in ("log_level", "centre", "kl"):
@@ -80,14 +79,9 @@ class BudgetLearning(LearningMode):
             "target_kl": self.ascent.target,
             "allocation": self.allocation.kind,
             "level_rate": self.ascent.rate,
-            **settings_of(self.sampling),
+            **settings_of(self.kl_sampling),
             **self.allocation.settings,
         }
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """What the trainer is to sample."""
-        return self.sampling
 
     def bounds(self, initial_beta: float) -> tuple[float, float]:
         """Absolute ones: a budget may lie far from where β₀ would lead."""
@@ -138,11 +132,11 @@ class BudgetLearning(LearningMode):
     @torch.no_grad()
     def kl_measured(self, nats: float, limits: tuple[float, float]) -> None:
         """Move the level by an estimate from samples."""
-        assert self.sampling is not None
-        self._ascend(self.kl.new_tensor(nats), limits, steps=self.sampling.every)
+        assert self.kl_sampling is not None
+        self._ascend(self.kl.new_tensor(nats), limits, steps=self.kl_sampling.every)
 
     def _ascend(self, kl: Tensor, limits: tuple[float, float], *, steps: int) -> None:
-        average = self.kl.lerp(kl.to(self.kl.dtype), 1 - _KEPT["answers" if self.sampling is None else "samples"])
+        average = self.kl.lerp(kl.to(self.kl.dtype), 1 - _KEPT["answers" if self.kl_sampling is None else "samples"])
         self.log_level.copy_(self.ascent.moved(self.log_level, average, self.kl, limits=limits, steps=steps))
         self.kl.copy_(average)
 

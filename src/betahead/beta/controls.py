@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from betahead.beta.card import MethodCard
-from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.types import PromptFeatures, Shaping
 
@@ -54,7 +53,7 @@ class ControlledBeta(BetaRule):
         super().__init__()
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
-        self.learning_rate, self.held_out = of.learning_rate, of.held_out
+        self.learning_rate, self.kl_sampling, self.held_out = of.learning_rate, of.kl_sampling, of.held_out
         self.columns, self.margin_of = of.columns, of.margin_of
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
@@ -76,11 +75,6 @@ class ControlledBeta(BetaRule):
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Calibrate the rule."""
         self.of.calibrate(log_ppl)
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """What the rule asks for."""
-        return self.of.kl_sampling
 
     def kl_measured(self, nats: float) -> None:
         """Tell the rule."""

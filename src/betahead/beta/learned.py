@@ -94,7 +94,7 @@ class LearnedBeta(ModedBeta):
         self.resolved: LearnedSettings = resolved(self.mode, **others)
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate = self.resolved.learning_rate
-        self.links, self.held_out = self.mode.links, self.mode.held_out
+        self.links, self.kl_sampling, self.held_out = self.mode.links, self.mode.kl_sampling, self.mode.held_out
 
     @property
     def needs(self) -> frozenset[Need]:

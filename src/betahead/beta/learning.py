@@ -25,6 +25,7 @@ class LearningMode(nn.Module, ABC):
         links: the links that its mathematics is made for, or None for all of them.
         trains: whether anything trains the head.
         reads_answers: whether `answers_seen` is to be called.
+        kl_sampling: see `BetaRule.kl_sampling`.
         levels_itself: whether the level of β follows from what the head descends, or would run away if it were free.
         couples: whether the gradient of β may flow through the features into the policy.
         held_out: what the trainer is to take the head's gradient from, or None for a head that descends its loss.
@@ -35,6 +36,7 @@ class LearningMode(nn.Module, ABC):
     links: frozenset[str] | None = None
     trains: bool = True
     reads_answers: bool = False
+    kl_sampling: KLSampling | None = None
     levels_itself: bool = False
     couples: bool = True
     held_out: HeldOut | None = None
@@ -74,11 +76,6 @@ class LearningMode(nn.Module, ABC):
 
     def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:
         """See `BetaRule.step_taken`; `limits` are the bounds of log β/β₀."""
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """See `BetaRule.kl_sampling`."""
-        return None
 
     def kl_measured(self, nats: float, limits: tuple[float, float]) -> None:
         """See `BetaRule.kl_measured`; `limits` are the bounds of log β/β₀."""

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.learned_settings import LearnedSettings, filled_in
 from betahead.beta.learning import Base, LearningMode
 from betahead.beta.rule import BetaRule
@@ -57,11 +56,6 @@ class ModedBeta(BetaRule):
     def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
         """Tell the way of learning."""
         self.mode.step_taken(summed, self._limits)
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """What the way of learning asks for."""
-        return self.mode.kl_sampling
 
     def kl_measured(self, nats: float) -> None:
         """Tell the way of learning."""

@@ -53,6 +53,7 @@ class BetaRule(nn.Module, ABC):
         ppl_from: whose perplexity of the prompt is read.
         ppl_tokens: which prompt tokens it counts.
         learning_rate: step size of the rule's parameters.
+        kl_sampling: what the trainer is to sample from the policy for `kl_measured`, or None for nothing.
         links: the links that the rule's mathematics is made for, or None for all of them.
         held_out: what the trainer is to take the rule's gradient from, or None for a rule that descends its loss.
     """
@@ -65,6 +66,7 @@ class BetaRule(nn.Module, ABC):
     ppl_tokens: Literal["all", "content"] = "all"
     learning_rate: float = 1e-3
     links: frozenset[str] | None = None
+    kl_sampling: KLSampling | None = None
     columns: frozenset[str] = frozenset()
     margin_of: MarginOf = "reference"
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
@@ -112,11 +114,6 @@ class BetaRule(nn.Module, ABC):
             margin: h, nats (per token where the link or `margin_of` says so), for rules that read it and for the
                 number and device of the pairs.
         """
-
-    @property
-    def kl_sampling(self) -> KLSampling | None:
-        """What the trainer is to sample from the policy for `kl_measured`, or None for nothing."""
-        return None
 
     def kl_measured(self, nats: float) -> None:
         """Learn the KL(π‖π_ref) that `kl_sampling` asked for, per answer, the same on all ranks."""
