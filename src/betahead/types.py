@@ -31,19 +31,25 @@ def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReferenceScores:
-    """What the reference says of a batch: two columns, plus the prompt's log PPL when a rule reads the reference's.
+    """What the reference says of a batch: two columns, plus those that a rule or a loss asks for.
 
     A cache fills them in beforehand or the live reference just before the step; nothing downstream knows which.
+
+    Args:
+        chosen_logps: of the whole answer; the other one likewise.
+        log_ppl: of the prompt.
+        chosen_common_logps: of as many first tokens as both answers have; the other one likewise.
     """
 
     chosen_logps: Float[Tensor, " pairs"]
     rejected_logps: Float[Tensor, " pairs"]
     log_ppl: Float[Tensor, " pairs"] | None = None
+    chosen_common_logps: Float[Tensor, " pairs"] | None = None
+    rejected_common_logps: Float[Tensor, " pairs"] | None = None
 
     def columns(self) -> dict[str, Tensor]:
         """The scores by the names that they have in a batch and in a data set."""
-        columns = {"ref_chosen_logps": self.chosen_logps, "ref_rejected_logps": self.rejected_logps}
-        return columns if self.log_ppl is None else {**columns, "ref_log_ppl": self.log_ppl}
+        return {f"ref_{name}": value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -183,11 +189,8 @@ def _columns_of(batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
 def _reference_of(batch: Mapping[str, Any]) -> ReferenceScores | None:
     if "ref_chosen_logps" not in batch:
         return None
-    return ReferenceScores(
-        chosen_logps=batch["ref_chosen_logps"],
-        rejected_logps=batch["ref_rejected_logps"],
-        log_ppl=batch.get("ref_log_ppl"),
-    )
+    names = ReferenceScores.__dataclass_fields__
+    return ReferenceScores(**{name: batch[f"ref_{name}"] for name in names if f"ref_{name}" in batch})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,12 +227,17 @@ class PromptFeatures:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PairLogps:
-    """The policy's log-probabilities of both answers: sums over the answer's tokens (nats) and the token counts."""
+    """The policy's log-probabilities of both answers: sums over the answer's tokens (nats) and the token counts.
+
+    `chosen_common` and `rejected_common` are the sums over as many first tokens as both answers have, when asked for.
+    """
 
     chosen: Float[Tensor, " pairs"]
     rejected: Float[Tensor, " pairs"]
     chosen_tokens: Int[Tensor, " pairs"]
     rejected_tokens: Int[Tensor, " pairs"]
+    chosen_common: Float[Tensor, " pairs"] | None = None
+    rejected_common: Float[Tensor, " pairs"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,8 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.forward.model import PreferenceModel
-from betahead.losses.links import LINKS
+from betahead.losses.objective import objective_of
+from betahead.losses.table import LOSSES
 from betahead.train.trainer import DPOTrainer
 
 RULES = [{"net": net, **form, **learning} for net in tiny.NETS for form in tiny.FORMS for learning in tiny.LEARNING]
@@ -33,14 +34,30 @@ def test_the_margin_is_zero_for_every_learned_rule(rule: dict[str, Any], ppl_fro
     assert (outputs["beta"] > 0).all()
 
 
-@pytest.mark.parametrize("kind", sorted(LINKS))
+LOG_2 = math.log(2)
+AT_ZERO = {
+    "apo_down": 1.0,
+    "apo_zero": 1.0,
+    "bco": 2 * LOG_2,
+    "bco_pair": 2 * LOG_2,
+    "cal_dpo": LOG_2 + 1.0,
+    "discopop": (LOG_2 + 1) / 2,
+    "exo_pair": -LOG_2 - math.log(0.1 * 0.9) / 2,
+    "hinge": 1.0,
+    "ipo": 1.0,
+    "nca_pair": 2 * LOG_2,
+    "sppo_hard": 2.0,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, row in LOSSES.items() if row.needs_reference))
 @pytest.mark.parametrize("family", tiny.POLICIES)
-def test_the_margin_is_zero_for_every_link(family: str, kind: str) -> None:
+def test_the_margin_is_zero_for_every_loss_with_a_reference(family: str, kind: str) -> None:
     policy = tiny.POLICIES[family]()
-    outputs = PreferenceModel(policy, FixedBeta(0.5), loss_kind=kind)(**tiny.scored_batch(5, policy))
-    at_zero = {"sigmoid": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 1.0}[kind]
+    objective = objective_of(kind, label_smoothing=0.1 if LOSSES[kind].smooths == "must" else 0.0)
+    outputs = PreferenceModel(policy, FixedBeta(0.5), objective=objective)(**tiny.scored_batch(5, policy))
     assert outputs["margin"].abs().max() <= 1e-5
-    assert outputs["losses"].tolist() == pytest.approx([at_zero] * 5, abs=1e-5)
+    assert outputs["losses"].tolist() == pytest.approx([AT_ZERO.get(kind, LOG_2)] * 5, abs=1e-5)
 
 
 def rules_for_the_roads() -> dict[str, BetaRule]:

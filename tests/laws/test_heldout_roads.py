@@ -105,8 +105,8 @@ def estimates(folder: Path, rule: BetaRule | None = None, **settings: Any) -> tu
     return watched.head, trainer
 
 
-def assert_same(found: list[Tensors], wanted: list[Tensors], tolerance: float = 1e-8) -> None:
-    """Rounding of a float64 margin over the length of the perturbation is what may differ."""
+def assert_same(found: list[Tensors], wanted: list[Tensors], tolerance: float = 1e-7) -> None:
+    """What may differ is the rounding of a log-probability over the perturbation, 8e-10, in a sum that cancels."""
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         scale = max(value.abs().max() for value in other.values())
@@ -123,6 +123,8 @@ def assert_same(found: list[Tensors], wanted: list[Tensors], tolerance: float = 
             {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}, id="1x8", marks=pytest.mark.slow
         ),
         pytest.param({"max_batch_tokens": 40}, id="passes"),
+        pytest.param({"loss_weights": [2.0], "learning_rate": 0.025}, id="a heavier loss and a smaller step"),
+        pytest.param({"ld_alpha": 1.0}, id="no answer cut", marks=pytest.mark.slow),
         pytest.param({"forward": "separate"}, id="separate", marks=pytest.mark.slow),
         pytest.param({"gradient_checkpointing": True}, id="recomputed", marks=pytest.mark.slow),
         pytest.param({"precompute_ref_log_probs": False}, id="live reference", marks=pytest.mark.slow),
@@ -133,7 +135,7 @@ def test_the_head_gets_one_gradient_however_a_step_is_cut(settings: dict[str, An
     wanted, _ = estimates(tmp_path / "whole")
     found, _ = estimates(tmp_path / "cut", **settings)
     # A live reference is not rounded to float32, as columns of a data set are.
-    assert_same(found, wanted, 1e-5 if "precompute_ref_log_probs" in settings else 1e-8)
+    assert_same(found, wanted, 1e-5 if "precompute_ref_log_probs" in settings else 1e-7)
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])

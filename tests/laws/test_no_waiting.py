@@ -14,11 +14,13 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
-from betahead.losses.links import LINKS
+from betahead.losses.objective import objective_of
 from betahead.losses.preference import preference_loss
+from betahead.losses.reward_shift import RewardShift
+from betahead.losses.table import LOSSES
 from betahead.train.metrics import PairMetrics
 from betahead.train.trainer import DPOTrainer
-from betahead.types import PromptFeatures
+from betahead.types import PairLogps, PromptFeatures, ReferenceScores
 
 # Where a road itself waits. The plain one selects tokens by masks, forward and backward, and cuts prompts by length.
 ROADS: dict[str, set[str]] = {"separate": {"forward/separate.py", "forward/prompt.py", "backward"}, "shared": set()}
@@ -72,11 +74,11 @@ def test_the_detector_sees_what_waits_in_a_backward_pass_and_nothing_else() -> N
     assert [place for _, place in seen] == ["elsewhere", "backward"]
 
 
-def one_step(rule: BetaRule, link: str, features: PromptFeatures, margin: torch.Tensor, metrics: PairMetrics) -> None:
+def one_step(rule: BetaRule, features: PromptFeatures, margin: torch.Tensor, metrics: PairMetrics) -> None:
     """Everything of a step that is not the language model: rule, loss, backward, metrics, level."""
     margin = margin.detach().requires_grad_()
     shaping = rule(features, margin)
-    losses = preference_loss(margin, shaping, kind=link)
+    losses = preference_loss(margin, shaping)
     metrics.add(
         {
             "margin": margin.detach(),
@@ -91,17 +93,45 @@ def one_step(rule: BetaRule, link: str, features: PromptFeatures, margin: torch.
     rule.step_taken(lambda t: t)
 
 
-def test_every_rule_and_link_computes_without_waiting() -> None:
+def test_every_rule_computes_without_waiting() -> None:
     features, margin = all_features(5), torch.linspace(-3, 4, 5)
     for name in ("fixed", "given", *RULES):
-        for link in LINKS if name == "fixed" else ("sigmoid",):
-            rule = rule_named(name)
-            rule.build(tiny.HIDDEN, seed=0)
-            metrics = PairMetrics(rule.bounds)
-            with Waits() as seen:
-                one_step(rule, link, features, margin, metrics)
-                one_step(rule, link, features, margin, metrics)
-            assert seen == [], (name, link)
+        rule = rule_named(name)
+        rule.build(tiny.HIDDEN, seed=0)
+        metrics = PairMetrics(rule.bounds)
+        with Waits() as seen:
+            one_step(rule, features, margin, metrics)
+            one_step(rule, features, margin, metrics)
+        assert seen == [], name
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_every_loss_computes_without_waiting(kind: str) -> None:
+    row, values = LOSSES[kind], [torch.linspace(-9, -2, 5).roll(i) for i in range(8)]
+    policy = PairLogps(
+        chosen=values[0].requires_grad_(),
+        rejected=values[1],
+        chosen_tokens=torch.arange(5),
+        rejected_tokens=torch.arange(5),
+        chosen_common=values[2],
+        rejected_common=values[3],
+    )
+    names = ("chosen_logps", "rejected_logps", "chosen_common_logps", "rejected_common_logps")
+    reference = ReferenceScores(**dict(zip(names, values[4:], strict=True)))
+    objective = objective_of(
+        kind,
+        label_smoothing=0.1 if row.smooths != "no" else 0.0,
+        ld_alpha=None if row.reads == "chosen answer" else 0.3,
+        f_divergence_type="alpha_divergence" if row.other_divergences and row.needs_reference else "reverse_kl",
+    )
+    rule, shift = FixedBeta(0.3), RewardShift()
+    with Waits() as seen:
+        shaping = rule(PromptFeatures(pairs=5), values[0])
+        losses = objective.losses(policy, reference, shaping, shift=shift.mean if row.has_shift else None)
+        shift.see(shaping.beta * policy.chosen, shaping.beta * policy.rejected)
+        (losses.sum() / 5).backward()
+        shift.step_taken(lambda t: t)
+    assert seen == []
 
 
 @pytest.mark.gpu
@@ -115,10 +145,10 @@ def test_on_a_cuda_device_no_rule_waits(name: str) -> None:
     }
     features, margin = PromptFeatures(**there), torch.linspace(-3, 4, 5).cuda()
     metrics = PairMetrics(rule.bounds)
-    one_step(rule, "sigmoid", features, margin, metrics)  # libraries load
+    one_step(rule, features, margin, metrics)  # libraries load
     torch.cuda.set_sync_debug_mode("error")
     try:
-        one_step(rule, "sigmoid", features, margin, metrics)
+        one_step(rule, features, margin, metrics)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -38,7 +38,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def trained(
-    folder: Path, *, batch: int, budget: int | None, strategy: str, rule: str = "prior"
+    folder: Path, *, batch: int, budget: int | None, strategy: str, loss: str = "sigmoid", rule: str = "prior"
 ) -> tuple[Gradients, DPOTrainer, int]:
     """Four steps of eight pairs in float64; what rank 0 saw, and its number of passes."""
     torch.set_num_threads(1)
@@ -51,6 +51,7 @@ def trained(
         learning_rate=0.05,
         max_batch_tokens=budget,
         train_sampling_strategy=strategy,
+        loss_type=loss,
         ddp_find_unused_parameters=False,
     )
     beta = LearnedBeta(**RULES[rule])
@@ -69,14 +70,18 @@ def trained(
         beta=beta,
     )
     trainer.rule.double()
+    if trainer.model.shift is not None:
+        trainer.model.shift.double()
     tiny.scattered(trainer.rule, 0.2)
     batches = list(trainer.get_train_dataloader())
     trainer.train()
     return seen, trainer, sum(len(one["passes"]) for one in batches)
 
 
-def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str, rule: str = "prior") -> None:
-    """The body of a rank: its gradients and the state of its rule in a file."""
+def one_of_two(
+    rank: int, folder: str, port: int, budget: int, strategy: str, loss: str = "sigmoid", rule: str = "prior"
+) -> None:
+    """The body of a rank: its gradients and what rule and loss keep in a file."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -85,9 +90,11 @@ def one_of_two(rank: int, folder: str, port: int, budget: int, strategy: str, ru
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy, rule=rule)
+    seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy, loss=loss, rule=rule)
     assert trainer.accelerator.num_processes == 2
     found = seen.steps | dict(trainer.rule.mode.named_buffers()) | {"passes": torch.tensor(passes)}
+    if trainer.model.shift is not None:
+        found["shift"] = trainer.model.shift.mean
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for name in ("loss", "beta/mean", "rewards/margins"):
         found[f"line/{name}"] = torch.tensor([line[name] for line in lines], dtype=torch.float64)
@@ -105,15 +112,25 @@ def both_ranks(folder: Path, *training: Any) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("budget", "strategy"), [(70, "sequential"), (1, "sequential"), (70, "group_by_length")])
-def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, tmp_path: Path) -> None:
-    wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy)
-    ranks = both_ranks(tmp_path, budget, strategy)
-    if (budget, strategy) == (70, "sequential"):
+@pytest.mark.parametrize(
+    ("budget", "strategy", "loss"),
+    [
+        (50, "sequential", "sigmoid"),
+        (1, "sequential", "sigmoid"),
+        (50, "group_by_length", "sigmoid"),
+        (50, "sequential", "bco"),
+    ],
+)
+def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, loss: str, tmp_path: Path) -> None:
+    wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy, loss=loss)
+    ranks = both_ranks(tmp_path, budget, strategy, loss)
+    if (budget, strategy) == (50, "sequential"):
         assert ranks[0]["passes"] < ranks[1]["passes"]
     lines = [line for line in alone.state.log_history if "loss" in line]
     for rank in ranks:
         torch.testing.assert_close(rank["level"], alone.rule.mode.level.double(), rtol=1e-12, atol=0.0)
+        if alone.model.shift is not None:
+            torch.testing.assert_close(rank["shift"], alone.model.shift.mean, rtol=1e-12, atol=0.0)
         for name, gradient in wanted.steps.items():
             assert (rank[name] - gradient).abs().max() <= 1e-12 * gradient.abs().max() + 1e-15, name
     for name in ("loss", "beta/mean", "rewards/margins"):
@@ -125,14 +142,14 @@ def test_two_ranks_move_the_level_of_a_budget_by_the_answers_of_both(tmp_path: P
     _, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy="sequential", rule="answers")
     wanted = dict(alone.rule.mode.named_buffers())
     assert set(wanted) == {"log_level", "centre", "kl"} and all(value.item() for value in wanted.values())
-    for rank in both_ranks(tmp_path, 70, "sequential", "answers"):
+    for rank in both_ranks(tmp_path, 50, "sequential", "sigmoid", "answers"):
         for name, value in wanted.items():
             torch.testing.assert_close(rank[name], value.double(), rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.slow
 def test_two_ranks_sample_for_one_budget(tmp_path: Path) -> None:
-    ranks = both_ranks(tmp_path, 70, "sequential", "samples")
+    ranks = both_ranks(tmp_path, 50, "sequential", "sigmoid", "samples")
     assert ranks[0]["kl"].item() > 0
     for name in ("log_level", "kl"):
         assert torch.equal(ranks[0][name], ranks[1][name])

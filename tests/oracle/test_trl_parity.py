@@ -46,18 +46,16 @@ def settings(folder: Path, loss: str) -> dict[str, Any]:
     }
 
 
-def theirs(folder: Path, policy: PreTrainedModel, reference: PreTrainedModel, loss: str, **extra: Any) -> Any:
+def theirs(folder: Path, policy: PreTrainedModel, reference: PreTrainedModel, loss: str, **changes: Any) -> Any:
     # bf16 and gradient checkpointing are TRL's defaults.
-    args = trl.DPOConfig(**settings(folder, loss), bf16=False, gradient_checkpointing=False)
-    return trl.DPOTrainer(
-        policy, reference, args, train_dataset=tiny.pairs(20), processing_class=tiny.tokenizer(), **extra
-    )
+    args = trl.DPOConfig(**(settings(folder, loss) | changes), bf16=False, gradient_checkpointing=False)
+    return trl.DPOTrainer(policy, reference, args, train_dataset=tiny.pairs(20), processing_class=tiny.tokenizer())
 
 
-def ours(folder: Path, policy: PreTrainedModel, reference: PreTrainedModel, loss: str, **extra: Any) -> DPOTrainer:
+def ours(folder: Path, policy: PreTrainedModel, reference: PreTrainedModel, loss: str, **changes: Any) -> DPOTrainer:
     # The plain road pads as TRL does; that the shared one gives the same numbers is a law of its own.
-    args = tiny.arguments(folder, **settings(folder, loss), forward="separate")
-    return DPOTrainer(policy, reference, args, train_dataset=tiny.pairs(20), processing_class=tiny.tokenizer(), **extra)
+    args = tiny.arguments(folder, **(settings(folder, loss) | changes), forward="separate")
+    return DPOTrainer(policy, reference, args, train_dataset=tiny.pairs(20), processing_class=tiny.tokenizer())
 
 
 def assert_close_to_largest(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
@@ -112,6 +110,32 @@ def test_ten_steps_of_sgd_follow_trls_trajectory(family: str, loss: str, tmp_pat
         trained = mine.model.policy.get_parameter(name)
         assert (trained - weight).abs().max() <= 1e-5 * weight.abs().max(), name
         assert not torch.equal(weight, make(0).get_parameter(name)), name
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "long answers desensitized": {"ld_alpha": 0.4},
+    "several losses": {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]},
+    "another divergence": {"f_divergence_type": "js_divergence"},
+    "on the batch": {"loss_type": ["aot"], "per_device_train_batch_size": 4},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_trajectory_with_other_settings_of_the_loss_is_trls(name: str, tmp_path: Path) -> None:
+    changes = SETTINGS[name]
+    lines: list[list[dict[str, float]]] = []
+    weights: list[dict[str, torch.Tensor]] = []
+    for side, folder in ((theirs, tmp_path / "trl"), (ours, tmp_path / "betahead")):
+        trainer = side(folder, tiny.qwen2(0), tiny.qwen2(1), "sigmoid", **({"max_steps": 5} | changes))
+        trainer.train()
+        policy = getattr(trainer.model, "policy", trainer.model)
+        lines.append([line for line in trainer.state.log_history if "loss" in line])
+        weights.append({name: weight.detach() for name, weight in policy.named_parameters()})
+    for wanted, found in zip(*lines, strict=True):
+        for key in ("loss", "grad_norm", "rewards/chosen", "rewards/rejected", "rewards/margins"):
+            assert found[key] == pytest.approx(wanted[key], rel=1e-4, abs=1e-5), key
+    for key, weight in weights[0].items():
+        assert (weights[1][key] - weight).abs().max() <= 1e-5 * weight.abs().max(), key
 
 
 def test_the_reference_computed_beforehand_equals_trls(tmp_path: Path) -> None:

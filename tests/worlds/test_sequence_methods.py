@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from betahead.errors import ConfigError
-from betahead.runs.sequence import SEQUENCE_METHODS, SHARED_AXES, _clean, sequence_method_world
+from betahead.runs.sequence import SEQUENCE_METHODS, SHARED_AXES, sequence_method_world
+from betahead.runs.sequence_run import clean_pair
 from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
 from betahead.worlds.grammar import GrammarWorld
+from betahead.worlds.measures import MEASURES
 from betahead.worlds.small_model import SmallModelSpec
 
 TINY = SequenceSettings(
@@ -22,6 +24,8 @@ TINY = SequenceSettings(
     eval_prompts=8,
     test_prompts=10,
     max_new_tokens=12,
+    held_out_pairs=16,
+    corpus_texts=4,
     checkpoints=(0.5, 1.0),
 )
 GIVEN = {"learning_rate": 3e-3, "beta": 0.3, "beta_learning_rate": 1e-2, "rho": 0.1}
@@ -52,6 +56,10 @@ def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, 
     assert (out.kl[:, :, 1:].mean(-1) > 1e-3).all()
     assert ((out.reward >= 0) & (out.reward <= 1)).all() and ((out.win_rate >= 0) & (out.win_rate <= 1)).all()
     assert out.log_beta is not None and out.log_beta.shape == (1, 1, 8)
+    assert set(out.measures) == set(MEASURES)
+    for name, value in out.measures.items():
+        assert value.shape == (1, 1, 3) and np.isfinite(value[..., 1:]).all(), name
+    assert out.topics is not None and out.topics.label_noise == tuple(t.label_noise for t in GrammarWorld().topics)
     if SEQUENCE_METHODS[method].axes:
         assert np.ptp(out.log_beta) > 1e-4
     else:
@@ -85,6 +93,23 @@ def test_a_run_that_diverges_is_recorded_as_such(world):
     out = world.run("fixed", [configuration("fixed", learning_rate=1e30)], [0], split="eval")
     assert not out.finite.any()
     assert np.isfinite(out.reward[:, :, 0]).all() and np.isnan(out.reward[:, :, 1:]).all()
+    for name, value in out.measures.items():
+        assert np.isnan(value[:, :, 1:]).all() or name == "trained_tokens"
+
+
+def test_the_reference_says_nothing_of_pairs_and_has_not_moved(world):
+    out = world.run("fixed", [configuration("fixed")], [0], split="test")
+    start = {name: float(value[0, 0, 0]) for name, value in out.measures.items()}
+    assert start["held_out_nll"] == start["tempered_nll"] == pytest.approx(math.log(2), abs=1e-6)
+    assert start["held_out_ece"] == pytest.approx(0.0, abs=1e-5)
+    for name in ("chosen_shift", "rejected_shift", "unrelated_kl", "unrelated_nll_rise", "kl_error", "trained_tokens"):
+        assert abs(start[name]) < 1e-4, name
+    assert 1 <= start["answer_tokens"] <= 12 and 0 <= start["cut"] <= 1
+    assert out.measures["trained_tokens"][0, 0, 2] == pytest.approx(2 * out.measures["trained_tokens"][0, 0, 1])
+    moved = {name: float(value[0, 0, -1]) for name, value in out.measures.items()}
+    assert moved["unrelated_kl"] > 0 and moved["chosen_shift"] > moved["rejected_shift"]
+    by_hand = out.kl[0, 0, -1].std(ddof=1) / out.kl.shape[-1] ** 0.5
+    assert moved["kl_error"] == pytest.approx(by_hand)
 
 
 def test_the_reference_is_fitted_once_and_named_by_its_content(cache):
@@ -124,7 +149,7 @@ def test_clean_labels_are_those_of_gold():
     pairs = GrammarWorld().pairs(200, 3, "train")
     assert any(pair.flipped for pair in pairs)
     for pair in pairs:
-        clean = _clean(pair)
+        clean = clean_pair(pair)
         assert clean.chosen_gold > clean.rejected_gold and not clean.flipped
         assert {clean.chosen, clean.rejected} == {pair.chosen, pair.rejected}
 

@@ -54,7 +54,7 @@ class ControlledBeta(BetaRule):
         self.of = of
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate, self.kl_sampling, self.held_out = of.learning_rate, of.kl_sampling, of.held_out
-        self.columns, self.margin_of = of.columns, of.margin_of
+        self.columns, self.margin_of, self.moves_target = of.columns, of.margin_of, of.moves_target
         # The rule's own loss is written out here, for the logistic link.
         self.links = frozenset({"sigmoid"})
 

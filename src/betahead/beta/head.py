@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from betahead.beta.bounds import beta_within
 from betahead.beta.head_output import HeadOutput
-from betahead.beta.head_settings import Exponent, Form, check_head
-from betahead.beta.nets import NET_NEEDS, NetKind, net_of_kind
+from betahead.beta.head_settings import Exponent, Form, check_head, corrects, head_needs
+from betahead.beta.nets import NetKind, net_of_kind
 from betahead.beta.rule import Need
 from betahead.types import PromptFeatures
 
@@ -75,8 +75,9 @@ class BetaHead(nn.Module):
         self.ppl_exponent: Exponent = ppl_exponent
         self.net_kind: NetKind = net
         # A band of width 0 needs no network, and parameters that never get a gradient would trouble DDP.
-        corrects = form == "direct" or max_correction > 0.0
-        self.net = net_of_kind(net, hidden_size, scalars=int(form == "direct")) if corrects else None
+        self.net = (
+            net_of_kind(net, hidden_size, scalars=int(form == "direct")) if corrects(form, max_correction) else None
+        )
         if form == "banded":
             self.log_level = nn.Parameter(torch.zeros(()))
             if ppl_exponent == "learned":
@@ -86,12 +87,7 @@ class BetaHead(nn.Module):
     @property
     def needs(self) -> frozenset[Need]:
         """The prompt features that `forward` reads."""
-        needs = set[Need]()
-        if self.form == "direct" or self.ppl_exponent != 0.0:
-            needs.add(Need.LOG_PPL)
-        if self.net is not None:
-            needs.add(NET_NEEDS[self.net_kind])
-        return frozenset(needs)
+        return head_needs(self.net_kind, self.form, self.max_correction, self.ppl_exponent)
 
     @property
     @torch.no_grad()

@@ -3,7 +3,8 @@
 import math
 from typing import Any, Literal, get_args
 
-from betahead.beta.nets import NetKind
+from betahead.beta.nets import NET_NEEDS, NetKind
+from betahead.beta.rule import Need
 from betahead.errors import ConfigError
 
 Form = Literal["banded", "direct"]
@@ -73,3 +74,18 @@ def check_head(
             "instead."
         )
     return float(numbers[0]), float(numbers[1])
+
+
+def head_needs(net: NetKind, form: Form, max_correction: float, ppl_exponent: Exponent) -> frozenset[Need]:
+    """The prompt features that a head of these settings reads, known before there is one.
+
+    Source:
+        This package.
+    """
+    needs = {NET_NEEDS[net]} if corrects(form, max_correction) else set[Need]()
+    return frozenset(needs | {Need.LOG_PPL}) if form == "direct" or ppl_exponent != 0.0 else frozenset(needs)
+
+
+def corrects(form: Form, max_correction: float) -> bool:
+    """Whether a head of these settings has a network: a band of width 0 needs none."""
+    return form == "direct" or max_correction > 0.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from betahead.beta.card import MethodCard
 from betahead.beta.head import BetaHead
 from betahead.beta.head_output import HeadOutput
-from betahead.beta.head_settings import Exponent, Form
+from betahead.beta.head_settings import Exponent, Form, head_needs
 from betahead.beta.joint import PriorOn
 from betahead.beta.learned_settings import LearnedSettings, resolved
 from betahead.beta.learning_kinds import Learning, learning_named
@@ -93,13 +93,14 @@ class LearnedBeta(ModedBeta):
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
         self.resolved: LearnedSettings = resolved(self.mode, **others)
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
-        self.learning_rate = self.resolved.learning_rate
-        self.links, self.kl_sampling, self.held_out = self.mode.links, self.mode.kl_sampling, self.mode.held_out
+        self.learning_rate, self.links = self.resolved.learning_rate, self.mode.links
+        self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the head and the way of learning read."""
-        return self.head.needs | ({Need.PAIR} if self.mode.reads_answers else set())
+        s, answers = self.resolved, {Need.PAIR} if self.mode.reads_answers else set[Need]()
+        return head_needs(s.net, s.form, s.max_correction, s.ppl_exponent) | answers
 
     def build(self, hidden_size: int, *, seed: int) -> None:
         """Create the head for a policy of that width; the same seed gives the same head, whatever ran before.
@@ -143,7 +144,8 @@ class LearnedBeta(ModedBeta):
         """w of the published formula, p when it is learned, and the state of the way of learning."""
         metrics = self.mode.log_metrics(self.resolved.initial_beta)
         if self.head.form == "banded":
-            metrics["beta/w"] = self.head.weight * torch.as_tensor(self.mode.log_shift()).exp()
+            shift, weight = self.mode.log_shift(), self.head.weight
+            metrics["beta/w"] = weight * shift.exp() if isinstance(shift, Tensor) else weight
             if self.head.ppl_exponent == "learned":
                 metrics["beta/ppl_exponent"] = self.head.exponent.detach()
         return metrics

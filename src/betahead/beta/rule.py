@@ -48,6 +48,7 @@ class BetaRule(nn.Module, ABC):
         card: what `betahead methods` says of the rule.
         columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
         margin_of: what h is measured against.
+        moves_target: the target of its shaping is not 0, so that a loss must have a margin to take it from.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
         couple: whether gradient may flow from β through the prompt features into the policy.
         ppl_from: whose perplexity of the prompt is read.
@@ -69,6 +70,7 @@ class BetaRule(nn.Module, ABC):
     kl_sampling: KLSampling | None = None
     columns: frozenset[str] = frozenset()
     margin_of: MarginOf = "reference"
+    moves_target: bool = False
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
     held_out: HeldOut | None = None
 

@@ -31,6 +31,15 @@ class NamedPrompts(Protocol):
         ...
 
 
+@runtime_checkable
+class Measuring(Protocol):
+    """A world that measures more than gold and KL."""
+
+    def measures(self) -> Collection[str]:
+        """The names of `MEASURES` that its outcomes hold."""
+        ...
+
+
 def world_of(cell: str) -> MethodWorld:
     """The world of a cell.
 
@@ -60,6 +69,21 @@ def refuse_seen_prompts(world: MethodWorld, cell: str) -> None:
             raise DataError(
                 f"The test prompts of {cell} must be unseen, but {len(both)} of them appear in {split} too, such as "
                 f"{both[0]!r}; remove them from one of the two."
+            )
+
+
+def refuse_unmeasured(world: MethodWorld, cell: str, metrics: Iterable[str]) -> None:
+    """A metric of the plan must exist in every cell.
+
+    Raises:
+        ConfigError: names the first measure that the world does not have.
+    """
+    known = world.measures() if isinstance(world, Measuring) else ()
+    for name in metrics:
+        if name not in known:
+            raise ConfigError(
+                f"`metric` must be measured in every cell, but {cell} has no {name}; "
+                + (f"it has {', '.join(known)}." if known else "it measures gold and KL alone.")
             )
 
 

@@ -77,7 +77,10 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
     final_runs = sum(
         len(plan.methods)
         * plan.finals.seeds
-        * min(plan.pool.configurations, sum(len(resolved.components(metric, cell)) for metric in resolved.metrics))
+        * min(
+            plan.pool.configurations,
+            len(resolved.picked_components(cell)),
+        )
         for cell in plan.cells
     )
     per_run, basis = _seconds_per_run(resolved)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from betahead.compare.plan import ComparisonSection, MetricName
+from betahead.compare.plan import ComparisonSection, MetricName, better_side
 from betahead.compare.resolved import ResolvedPlan, Role, Test
 from betahead.compare.verdict import NO_BETTER, Decision, MechanismVerdict, Rules, Verdict, decide, mechanism
 from betahead.compare.work import Finished
@@ -61,21 +61,46 @@ def judge(finished: Finished) -> Judged:
 
 
 def differences(finished: Finished, cell: str, test: Test, metric: MetricName) -> Float[np.ndarray, "finals units"]:
-    """A minus B on every final: what the same virtual search won for each, on the same seed."""
-    return final_values(finished, cell, test.a, metric) - final_values(finished, cell, test.b, metric)
+    """By how much A is better than B on every final: what the same virtual search won for each, on the same seed.
+
+    A minus B, but B minus A for a metric of which less is better.
+    """
+    a, b = (final_values(finished, cell, method, metric) for method in (test.a, test.b))
+    return b - a if better_side(metric) == "lower" else a - b
 
 
 def final_values(finished: Finished, cell: str, method: str, metric: MetricName) -> Float[np.ndarray, "finals units"]:
-    """What each final of a method is worth: the mean over the metric's components, each with its own configuration."""
+    """What each final of a method is worth: the mean over the metric's components, each with its own configuration.
+
+    A measure that is not the primary metric is read in the runs that were picked for that, where that is read.
+    """
     resolved = finished.resolved
-    runs, scores = finished.finals[cell, method]
-    row_of = {run: row for row, run in enumerate(runs)}
-    parts: list[np.ndarray] = []
-    for component in resolved.components(metric, cell):
-        numbers = finished.chosen[cell, method][component]
-        rows = [row_of[int(number), seed] for number, seed in zip(numbers, resolved.final_seeds, strict=True)]
-        parts.append(scores.values[component][rows])
+    if metric not in resolved.selected_metrics:
+        return measured_finals(finished, cell, method, metric)[:, None]
+    scores = finished.finals[cell, method][1]
+    rows = picked_rows(finished, cell, method, metric)
+    return np.mean([scores.of(component)[at] for component, at in rows.items()], axis=0)
+
+
+def measured_finals(finished: Finished, cell: str, method: str, measure: str) -> Float[np.ndarray, " finals"]:
+    """A measure of each final where the primary metric is read, the mean over that metric's components."""
+    scores = finished.finals[cell, method][1]
+    rows = picked_rows(finished, cell, method, finished.resolved.plan.metric.primary)
+    parts = [scores.measured[measure][at, scores.place(component)] for component, at in rows.items()]
     return np.mean(parts, axis=0)
+
+
+def picked_rows(finished: Finished, cell: str, method: str, metric: MetricName) -> Mapping[str, list[int]]:
+    """For each component of a metric: the final run that each search's pick became, as a row of the finals' scores."""
+    resolved = finished.resolved
+    row_of = {run: row for row, run in enumerate(finished.finals[cell, method][0])}
+    chosen = finished.chosen[cell, method]
+    return {
+        component: [
+            row_of[int(number), seed] for number, seed in zip(chosen[component], resolved.final_seeds, strict=True)
+        ]
+        for component in resolved.components(metric, cell)
+    }
 
 
 def _in_cell(

@@ -1,10 +1,10 @@
 """The evidence as tables in Markdown: claims first, then tests, then the panels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from betahead.compare.evidence import ClaimCell, Evidence, IntervalRecord, TestRecord
-
-Row = Sequence[str]
+from betahead.compare.evidence import ClaimCell, Evidence, TestRecord
+from betahead.compare.markdown_measures import measure_parts
+from betahead.compare.tables import shown, table
 
 
 def markdown_of(evidence: Evidence) -> str:
@@ -20,13 +20,19 @@ def markdown_of(evidence: Evidence) -> str:
         "\n".join(f"- {claim.sentence}" for claim in evidence.claims),
         _claims(evidence),
         "## Tests",
-        "Effect: A minus B with its interval. P(A>B): on a fresh final. MDE: what so many finals find with 80 % power. "
+        f"{_effect(evidence)} P(A>B): on a fresh final. MDE: what so many finals find with 80 % power. "
         "Settled by: finals that would end an inconclusive test.",
         _tests(evidence.tests),
         *_secondary(evidence),
         *_panels(evidence),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _effect(evidence: Evidence) -> str:
+    if evidence.better == "higher":
+        return "Effect: A minus B with its interval."
+    return f"Effect: B minus A with its interval, because less {evidence.metric} is better."
 
 
 def _claims(evidence: Evidence) -> str:
@@ -37,7 +43,7 @@ def _claims(evidence: Evidence) -> str:
     ]
     note = "In brackets: the largest β of a topic over the smallest, at the end of A's finals."
     spread = any(one.beta_ratio is not None for claim in evidence.claims for one in claim.cells)
-    return _table(["claim", *cells], rows) + (f"\n\n{note}" if spread else "")
+    return table(["claim", *cells], rows) + (f"\n\n{note}" if spread else "")
 
 
 def _verdict(one: ClaimCell) -> str:
@@ -54,7 +60,7 @@ def _tests(tests: Iterable[TestRecord]) -> str:
             one.a,
             one.b,
             f"**{one.verdict}**",
-            _interval(one.effect),
+            shown(one.effect),
             f"{one.p:.2g}",
             f"{one.p_holm:.2g}",
             f"{one.wins.estimate:.2f}",
@@ -63,17 +69,21 @@ def _tests(tests: Iterable[TestRecord]) -> str:
         ]
         for one in tests
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _secondary(evidence: Evidence) -> list[str]:
     if not evidence.secondary:
         return []
-    rows = [[one.metric, one.cell, one.a, one.b, _interval(one.effect)] for one in evidence.secondary]
+    rows = [
+        [one.metric, one.cell, one.a, one.b, shown(one.effect), "B − A" if one.better == "lower" else "A − B"]
+        for one in evidence.secondary
+    ]
     return [
         "## Other metrics",
-        "Each was selected on dev for itself; no verdict hangs on them.",
-        _table(["metric", "cell", "A", "B", "effect"], rows),
+        "No verdict hangs on them. Gold was selected on dev for itself, a measure read in the runs picked for "
+        f"{evidence.metric}.",
+        table(["metric", "cell", "A", "B", "effect", "is"], rows),
     ]
 
 
@@ -81,7 +91,7 @@ def _panels(evidence: Evidence) -> list[str]:
     panels = evidence.panels
     parts = [
         "## Budget",
-        _table(
+        table(
             ["method", "axes", "trials", "pool", "tuning seeds", "pool runs", "final runs", "seconds", "at an edge"],
             [
                 [
@@ -99,9 +109,9 @@ def _panels(evidence: Evidence) -> list[str]:
             ],
         ),
         "## Headline",
-        _table(
+        table(
             ["cell", "method", "metric", "value on test"],
-            [[row.cell, row.method, row.metric, _interval(row.value)] for row in panels.headline],
+            [[row.cell, row.method, row.metric, shown(row.value)] for row in panels.headline],
         ),
         "## Best of n trials, on dev",
         _best_of_n(evidence),
@@ -109,10 +119,10 @@ def _panels(evidence: Evidence) -> list[str]:
     if panels.frontier:
         parts += [
             "## Gold at matched KL, on test",
-            _table(
+            table(
                 ["cell", "method", "KL", "gold", "runs that fell short"],
                 [
-                    [row.cell, row.method, f"{row.kl:.3g}", _interval(row.gold), f"{row.share_short:.0%}"]
+                    [row.cell, row.method, f"{row.kl:.3g}", shown(row.gold), f"{row.share_short:.0%}"]
                     for row in panels.frontier
                 ],
             ),
@@ -121,14 +131,14 @@ def _panels(evidence: Evidence) -> list[str]:
         parts += [
             "## Headroom captured",
             "(learned − fixed)/(oracle − fixed); undefined where the oracle wins less than the ROPE.",
-            _table(
+            table(
                 ["cell", "method", "headroom", "captured"],
                 [
                     [
                         row.cell,
                         row.method,
-                        _interval(row.headroom),
-                        "undefined" if row.captured is None else _interval(row.captured),
+                        shown(row.headroom),
+                        "undefined" if row.captured is None else shown(row.captured),
                     ]
                     for row in panels.headroom
                 ],
@@ -136,7 +146,7 @@ def _panels(evidence: Evidence) -> list[str]:
         ]
     parts += [
         "## Stability",
-        _table(
+        table(
             ["cell", "method", "diverged, pool", "diverged, finals", "SD over seeds", "SD over configurations"],
             [
                 [
@@ -150,6 +160,7 @@ def _panels(evidence: Evidence) -> list[str]:
                 for row in panels.stability
             ],
         ),
+        *measure_parts(evidence),
     ]
     return parts
 
@@ -159,19 +170,8 @@ def _best_of_n(evidence: Evidence) -> str:
     counts = sorted({row.n for row in rows})
     found: dict[tuple[str, str], dict[int, str]] = {}
     for row in rows:
-        found.setdefault((row.cell, row.method), {})[row.n] = _interval(row.value)
-    return _table(
+        found.setdefault((row.cell, row.method), {})[row.n] = shown(row.value)
+    return table(
         ["cell", "method", *(f"n = {n}" for n in counts)],
         [[*place, *(of_n[n] for n in counts)] for place, of_n in found.items()],
     )
-
-
-def _interval(record: IntervalRecord) -> str:
-    if record.low is None or record.high is None:
-        return f"{record.estimate:.4f}"
-    return f"{record.estimate:.4f} [{record.low:.4f}, {record.high:.4f}]"
-
-
-def _table(heads: Row, rows: Iterable[Row]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from betahead.compare.evidence import (
+from betahead.compare.judged import final_values
+from betahead.compare.measured import compute_rows, measure_kinds, measure_rows, noise_rows
+from betahead.compare.panel_records import (
     BestOfNRow,
     BetaRow,
     BudgetRow,
@@ -18,8 +20,9 @@ from betahead.compare.evidence import (
     IntervalRecord,
     Panels,
 )
-from betahead.compare.judged import final_values
+from betahead.compare.plan import better_side
 from betahead.compare.pool import pool_of
+from betahead.compare.spread import spread_rows
 from betahead.compare.work import Finished
 from betahead.stats.bootstrap import Interval, statistic_interval
 from betahead.stats.paired import paired_interval
@@ -40,6 +43,11 @@ def panels_of(finished: Finished) -> Panels:
         checkpoints=_checkpoints(finished),
         cloud=_cloud(finished),
         stability=_stability(finished),
+        spread=spread_rows(finished),
+        measures=measure_rows(finished),
+        measure_kinds=measure_kinds(finished),
+        label_noise=noise_rows(finished),
+        compute=compute_rows(finished),
         beta=_beta(finished),
         headroom=_headroom(finished),
     )
@@ -102,7 +110,7 @@ def _headline(finished: Finished) -> list[HeadlineRow]:
             value=_interval(finished, final_values(finished, cell, method, metric)),
         )
         for cell, method in _places(finished)
-        for metric in finished.resolved.metrics
+        for metric in finished.resolved.selected_metrics
     ]
 
 
@@ -111,21 +119,22 @@ def _best_of_n(finished: Finished) -> list[BestOfNRow]:
     plan = resolved.plan
     most = plan.pool.configurations
     counts = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), plan.pool.trials, most})
+    sign = -1.0 if better_side(plan.metric.primary) == "lower" else 1.0
     rows: list[BestOfNRow] = []
     for cell, method in _places(finished):
         dev = finished.dev[cell, method]
         means = [dev[name].mean(axis=1) for name in resolved.components(plan.metric.primary, cell)]
-        pools = [Pool(dev=mean, test=mean) for mean in means]
-        rows += [
-            BestOfNRow(
-                cell=cell,
-                method=method,
-                n=n,
-                value=IntervalRecord.of(mean_best_of_n_interval(pools, n, seed=plan.seed, replicates=_REPLICATES)),
-            )
-            for n in counts
-        ]
+        pools = [Pool(dev=sign * mean, test=sign * mean) for mean in means]
+        for n in counts:
+            found = mean_best_of_n_interval(pools, n, seed=plan.seed, replicates=_REPLICATES)
+            value = IntervalRecord.of(found if sign > 0 else _negative(found))
+            rows.append(BestOfNRow(cell=cell, method=method, n=n, value=value))
     return rows
+
+
+def _negative(found: Interval) -> Interval:
+    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
+    return Interval(estimate=-found.estimate, low=low, high=high)
 
 
 def _frontier(finished: Finished) -> list[FrontierRow]:
@@ -223,11 +232,12 @@ def _headroom(finished: Finished) -> list[HeadroomRow]:
             method: final_values(finished, cell, method, plan.metric.primary)
             for method in {plan.headroom.fixed, plan.headroom.oracle, *plan.headroom.learned}
         }
-        room = values[plan.headroom.oracle] - values[plan.headroom.fixed]
+        sign = -1.0 if better_side(plan.metric.primary) == "lower" else 1.0
+        room = sign * (values[plan.headroom.oracle] - values[plan.headroom.fixed])
         headroom = _interval(finished, room)
         defined = headroom.estimate >= plan.rope and headroom.low is not None and headroom.low > 0.0
         for method in plan.headroom.learned:
-            gain = (values[method] - values[plan.headroom.fixed]).mean(axis=1)
+            gain = sign * (values[method] - values[plan.headroom.fixed]).mean(axis=1)
             captured = _ratio(gain, room.mean(axis=1), plan.seed) if defined else None
             rows.append(HeadroomRow(cell=cell, method=method, headroom=headroom, captured=captured))
     return rows

@@ -15,9 +15,18 @@ from betahead.runs.section import Count, Positive, Section, Text, left_out
 from betahead.runs.yaml_text import Document, read_yaml
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import can_reach, smallest_units
+from betahead.worlds.measures import MEASURES, Better
 
-MetricName = Literal["gold_at_matched_kl", "gold_minus_kappa_kl", "reward", "win_rate"]
+MetricName = str
+"""One of `GOLD_METRICS`, or a measure that the worlds of the plan have."""
+GOLD_METRICS = ("gold_at_matched_kl", "gold_minus_kappa_kl", "reward", "win_rate")
 Claim = Literal["better", "mechanism", "bound"]
+
+
+def better_side(metric: MetricName) -> Better | None:
+    """Which values of a metric are better; None for a measure without a better side."""
+    return "higher" if metric in GOLD_METRICS else MEASURES[metric].better
+
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -98,7 +107,8 @@ class MetricSection(Section):
     Args:
         primary: what the verdicts are about.
         kappas: prices of a nat of KL in `gold_minus_kappa_kl`.
-        secondary: reported beside it, each selected on dev for itself; no verdict.
+        secondary: reported beside it; no verdict. Gold is selected on dev for itself; a measure is read in the runs
+            that the primary metric picked.
     """
 
     primary: MetricName = "gold_at_matched_kl"
@@ -108,6 +118,17 @@ class MetricSection(Section):
     @model_validator(mode="after")
     def _different(self) -> Self:
         names = [self.primary, *self.secondary]
+        for key, name in (("primary", self.primary), *(("secondary", name) for name in self.secondary)):
+            if name not in GOLD_METRICS and name not in MEASURES:
+                raise ConfigError(
+                    f"`{key}` must be one of {', '.join((*GOLD_METRICS, *MEASURES))}, but is {name!r} instead."
+                )
+        if self.primary not in GOLD_METRICS and MEASURES[self.primary].better is None:
+            able = [name for name, measure in MEASURES.items() if measure.better is not None]
+            raise ConfigError(
+                f"`primary` must have a better side, but {self.primary} has none; a measure that has is one of "
+                f"{', '.join(able)}."
+            )
         if len(set(names)) < len(names):
             raise ConfigError(
                 f"`secondary` must name other metrics than `primary`, each once, but is {self.secondary} instead."

@@ -24,7 +24,9 @@ def time_left(resolved: ResolvedPlan, standing: Standing) -> Left:
     pool = len(plan.cells) * len(plan.methods) * plan.pool.configurations * plan.pool.seeds
     runs = standing.up
     if standing.up <= pool:
-        components = sum(len(resolved.components(name, cell)) for name in resolved.metrics for cell in plan.cells)
+        components = sum(
+            len(resolved.components(name, cell)) for name in resolved.selected_metrics for cell in plan.cells
+        )
         runs = pool + len(plan.methods) * plan.finals.seeds * components
     if standing.done == 0:
         return Left(runs_in_all=runs, sentence="")

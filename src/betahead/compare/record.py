@@ -4,18 +4,21 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
+
 from betahead.compare.evidence import (
     SCHEMA_VERSION,
     ClaimCell,
     ClaimRecord,
     Evidence,
-    IntervalRecord,
     SecondaryRecord,
     TestRecord,
 )
 from betahead.compare.judged import ClaimInCell, Judged, differences, judge
+from betahead.compare.panel_records import IntervalRecord
 from betahead.compare.panels import panels_of, topic_betas
-from betahead.compare.plan import ComparisonSection
+from betahead.compare.plan import ComparisonSection, better_side
 from betahead.compare.work import Finished
 from betahead.runs.machine import hardware, software
 from betahead.stats.paired import paired_interval
@@ -39,6 +42,7 @@ def evidence_of(finished: Finished, command: str) -> Evidence:
         plan=resolved.to_dict(),
         test_opened=finished.test_opened,
         metric=plan.metric.primary,
+        better="lower" if better_side(plan.metric.primary) == "lower" else "higher",
         rope=plan.rope,
         alpha=plan.alpha,
         tests_per_family=resolved.family,
@@ -131,14 +135,19 @@ def _secondary(finished: Finished) -> list[SecondaryRecord]:
             a=test.a,
             b=test.b,
             metric=metric,
-            effect=IntervalRecord.of(
-                paired_interval(differences(finished, cell, test, metric), seed=plan.seed, level=1.0 - plan.alpha)
-            ),
+            better=better_side(metric),
+            effect=IntervalRecord.of(paired_interval(found, seed=plan.seed, level=1.0 - plan.alpha)),
         )
         for metric in plan.metric.secondary
         for test in resolved.tests
         for cell in plan.cells
+        if len(found := _both(differences(finished, cell, test, metric)))
     ]
+
+
+def _both(differences: Float[np.ndarray, "finals units"]) -> Float[np.ndarray, "some units"]:
+    """The finals in which both have a number: a measure without a better side has none for a run that diverged."""
+    return differences[np.isfinite(differences).all(axis=1)]
 
 
 def command_line() -> str:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts
+from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts, refuse_unmeasured
 from betahead.compare.plan import (
+    GOLD_METRICS,
     ComparisonSection,
     MethodSection,
     MetricName,
@@ -24,8 +25,8 @@ from betahead.runs.machine import version_of
 from betahead.runs.yaml_text import read_yaml
 from betahead.worlds.outcome import MethodWorld, WorldMethod
 
-# Raised when the protocol changes what a plan's results are.
-PROTOCOL = 1
+# Raised when the protocol changes what a plan's results are, or what the storage holds of them.
+PROTOCOL = 2
 
 # Tuning seeds count from here, final seeds from there: they share none.
 _FINALS_FROM = 1_000_000
@@ -75,7 +76,17 @@ class ResolvedPlan:
     @property
     def metrics(self) -> tuple[MetricName, ...]:
         """The primary metric, then the secondary ones."""
-        return (self.plan.metric.primary, *self.plan.metric.secondary)
+        return _metrics(self.plan)
+
+    @property
+    def selected_metrics(self) -> tuple[MetricName, ...]:
+        """Those for which a search picks: a measure beside the primary metric is read in the runs picked for that."""
+        primary, secondary = self.plan.metric.primary, self.plan.metric.secondary
+        return (primary, *(name for name in secondary if name in GOLD_METRICS))
+
+    def picked_components(self, cell: str) -> tuple[str, ...]:
+        """The components for each of which a search picks a configuration."""
+        return tuple(component for metric in self.selected_metrics for component in self.components(metric, cell))
 
     def components(self, metric: MetricName, cell: str) -> tuple[str, ...]:
         """The scores whose mean a metric is; a search picks a configuration for each by itself."""
@@ -169,6 +180,7 @@ def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:
     declared: dict[str, WorldMethod] = {}
     for cell, world in worlds.items():
         refuse_seen_prompts(world, cell)
+        refuse_unmeasured(world, cell, [name for name in _metrics(plan) if name not in GOLD_METRICS])
         known = world.methods()
         for name in plan.methods:
             if name not in known:
@@ -216,6 +228,10 @@ def refuse_outside(configuration: Mapping[str, float], space: Space, what: str) 
                 f"`{what}.{name}` must be inside its declared space [{axis.low:g}, {axis.high:g}], but is {value:g} "
                 "instead; widen the space for every configuration or leave this one out."
             )
+
+
+def _metrics(plan: Plan) -> tuple[MetricName, ...]:
+    return (plan.metric.primary, *plan.metric.secondary)
 
 
 def _digest(fingerprint: Mapping[str, Any]) -> str:

@@ -10,7 +10,14 @@ from torch import Tensor
 from betahead.data.passes import PairTokens
 from betahead.types import PAIR_COLUMNS
 
-_PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl", *PAIR_COLUMNS)
+_PER_PAIR = (
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "ref_log_ppl",
+    "ref_chosen_common_logps",
+    "ref_rejected_common_logps",
+    *PAIR_COLUMNS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,13 @@ from betahead.types import PAIR_COLUMNS
 Layout = Literal["explicit", "chat", "ultrafeedback", "hh", "tokenized"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-OF_TOKENS = ("ref_chosen_logps", "ref_rejected_logps", "ref_log_ppl")
+OF_TOKENS = (
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "ref_log_ppl",
+    "ref_chosen_common_logps",
+    "ref_rejected_common_logps",
+)
 """Columns that belong to token ids: beside texts, whether they fit would depend on the tokenizer."""
 
 UNREAD = ("tools", "images", "image", "chat_template_kwargs")

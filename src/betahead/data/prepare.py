@@ -36,6 +36,8 @@ _OPTIONAL = {
     "ref_chosen_logps": datasets.Value("float32"),
     "ref_rejected_logps": datasets.Value("float32"),
     "ref_log_ppl": datasets.Value("float32"),
+    "ref_chosen_common_logps": datasets.Value("float32"),
+    "ref_rejected_common_logps": datasets.Value("float32"),
     **{name: datasets.Value("float64") for name in PAIR_COLUMNS},
 }
 

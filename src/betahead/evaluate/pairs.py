@@ -33,7 +33,7 @@ class PairScores:
         chosen_logps: log π_θ(y_w|x), summed over the answer's tokens; the three others likewise.
         chosen_tokens: length of the chosen answer, its end token included.
         domain: "" where the data has none.
-        per_token: the margin is made of log-ratios per token (IPO), nats per token; else nats.
+        unit: of the margin: `nats`, `nats per token` (IPO), or that of another divergence.
     """
 
     margin: Float[np.ndarray, " pairs"]
@@ -47,12 +47,12 @@ class PairScores:
     rejected_tokens: Int[np.ndarray, " pairs"]
     prompt_id: np.ndarray
     domain: np.ndarray
-    per_token: bool
+    unit: str
 
     def rows(self, selected: np.ndarray) -> "PairScores":
         """The scores of these rows only."""
         arrays = {name: value[selected] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return PairScores(**arrays, per_token=self.per_token)
+        return PairScores(**arrays, unit=self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class PairSummary:
         accuracy: share of pairs with a margin above 0; a tie counts half.
         nll: mean of −log σ(β(x)·h), nats; log 2 = 0.693 for a policy that is its reference.
         margin: mean of h.
-        margin_unit: `nats` or `nats per token`.
+        margin_unit: `nats`, `nats per token`, or that of another divergence.
         beta: mean of β(x).
         longer_wins: accuracy of the rule that the answer with more tokens wins; a tie counts half.
         gain: accuracy minus longer_wins, paired.
@@ -133,7 +133,7 @@ def score_pairs(
         **columns,
         prompt_id=np.asarray(records["prompt_id"], dtype=str),
         domain=np.asarray(records["domain"], dtype=str),
-        per_token=model.per_token,
+        unit=model.objective.unit,
     )
 
 
@@ -181,7 +181,7 @@ def summary_of(scores: PairScores, *, seed: int = 0, replicates: int = REPLICATE
         accuracy=interval(right),
         nll=interval(np.logaddexp(0.0, -scores.beta * scores.margin)),
         margin=interval(scores.margin),
-        margin_unit="nats per token" if scores.per_token else "nats",
+        margin_unit=scores.unit,
         beta=interval(scores.beta),
         longer_wins=interval(longer),
         gain=interval(right - longer),

@@ -1,5 +1,6 @@
 """Policy and beta rule as one module, so that every wrapper sees every parameter."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
+from betahead.forward.agreed import agreed, reads_reference
 from betahead.forward.layout import Kernel
 from betahead.forward.roads import pair_forward
-from betahead.losses.links import link_named
-from betahead.losses.margin import logratios, policy_means
-from betahead.losses.preference import preference_loss
+from betahead.losses.objective import Objective
+from betahead.losses.reward_shift import RewardShift
 from betahead.types import PairLogps, PairReading, Pairs, PromptFeatures, ReferenceScores, Shaping, bundled
 
 Policy = PreTrainedModel | PeftModel
@@ -25,12 +26,11 @@ class PreferenceModel(nn.Module):
     Args:
         policy: the causal language model being trained, adapters included.
         rule: what decides β; its head must be built.
-        loss_kind: a row of `losses.links.LINKS`.
-        label_smoothing: for the links that read it.
+        objective: the loss, or several with weights; the rule's shaping is of the margin of its main loss.
         kernel: what carries the attention of packed batches out.
 
     Raises:
-        ConfigError: for a loss that does not exist, cannot use the smoothing, or is not one that the rule is made for.
+        ConfigError: for a loss that does not go with the rule.
     """
 
     def __init__(
@@ -38,18 +38,26 @@ class PreferenceModel(nn.Module):
         policy: Policy,
         rule: BetaRule,
         *,
-        loss_kind: str = "sigmoid",
-        label_smoothing: float = 0.0,
+        objective: Objective | None = None,
         kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
-        self.link = link_named(loss_kind, label_smoothing)
-        rule.check_link(loss_kind)
+        self.objective = agreed(objective or Objective(), rule)
         self.policy = policy
         self.rule = rule
-        self.loss_kind = loss_kind
-        self.label_smoothing = label_smoothing
+        self.shift = RewardShift() if self.objective.has_shift else None
         self.kernel: Kernel = kernel
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a loss or the rule reads the reference."""
+        return reads_reference(self.objective, self.rule)
+
+    def step_taken(self, summed: Callable[[Tensor], Tensor]) -> None:
+        """Tell rule and loss that all gradients of an optimizer step are there; see `BetaRule.step_taken`."""
+        self.rule.step_taken(summed)
+        if self.shift is not None:
+            self.shift.step_taken(summed)
 
     def generate(self, *arguments: Any, **keywords: Any) -> Any:
         """What the policy generates, as `policy.generate` does."""
@@ -95,6 +103,7 @@ class PreferenceModel(nn.Module):
             pairs,
             needs - {Need.LOG_PPL} if from_reference else needs,
             couple=self.rule.couple,
+            common=self.objective.needs_common,
             kernel=self.kernel,
         )
         if from_reference:
@@ -103,18 +112,13 @@ class PreferenceModel(nn.Module):
             features = replace(features, log_ppl=read, has_ppl=pairs.ppl_tokens > 0)
         return policy, replace(features, columns=pairs.columns)
 
-    @property
-    def per_token(self) -> bool:
-        """Whether the margin is in nats per token."""
-        return self.link.per_token or self.rule.margin_of == "policy"
-
-    def shaped(self, policy: PairLogps, features: PromptFeatures, reference: ReferenceScores) -> tuple[Tensor, Shaping]:
-        """The margin of every pair, as link and rule want it, and what the rule makes of it."""
-        if self.rule.margin_of == "policy":
-            chosen, rejected = policy_means(policy)
-        else:
-            chosen, rejected = logratios(policy, reference, per_token=self.link.per_token)
+    def shaped(
+        self, policy: PairLogps, features: PromptFeatures, reference: ReferenceScores | None
+    ) -> tuple[Tensor, Shaping]:
+        """The margin of every pair, as loss and rule want it, and what the rule makes of it."""
+        chosen, rejected = self.objective.sides(policy, reference)
         if Need.PAIR in self.rule.needs:
+            assert reference is not None, "the rule reads the reference's log-probabilities, but the batch has none"
             features = replace(features, pair=PairReading.of(policy, reference))
         margin = chosen - rejected
         return margin, self.rule(features, margin)
@@ -126,24 +130,30 @@ class PreferenceModel(nn.Module):
             batch: what `types.bundled` reads, the reference's columns included.
 
         Returns:
-            `losses` with gradient; `margin` (nats), `beta`, `penalty`, `chosen_logps`, `rejected_logps`,
-            `chosen_rewards`, `rejected_rewards` (β·log-ratio, summed over tokens with every loss) and, when the rule
-            reads it, `log_ppl` with `has_ppl` (1 or 0), all float32.
+            `losses` with gradient; `margin` (of the main loss), `beta`, `penalty`, `chosen_logps`, `rejected_logps`,
+            `chosen_rewards`, `rejected_rewards` (β·log-ratio, summed over tokens with every loss; of losses without a
+            reference β times their own scores) and, when the rule reads it, `log_ppl` with `has_ppl` (1 or 0), all
+            float32.
         """
         pairs = bundled(batch)
         policy, features = self.scored(pairs)
         reference = pairs.reference
-        assert reference is not None, "the reference's columns must be in the batch before the forward"
+        there = reference is not None or not self.needs_reference
+        assert there, "the reference's columns must be in the batch before the forward"
         margin, shaping = self.shaped(policy, features, reference)
-        losses = preference_loss(margin, shaping, kind=self.loss_kind, label_smoothing=self.label_smoothing)
+        objective, shift = self.objective, self.shift
+        losses = objective.losses(policy, reference, shaping, shift=None if shift is None else shift.mean)
+        chosen, rejected = (shaping.beta * side for side in objective.log_ratios(policy, reference))
+        if shift is not None:
+            shift.see(chosen, rejected)
         shown = {
             "margin": margin,
             "beta": shaping.beta,
             "penalty": shaping.penalty,
             "chosen_logps": policy.chosen,
             "rejected_logps": policy.rejected,
-            "chosen_rewards": shaping.beta * (policy.chosen - reference.chosen_logps),
-            "rejected_rewards": shaping.beta * (policy.rejected - reference.rejected_logps),
+            "chosen_rewards": chosen,
+            "rejected_rewards": rejected,
         }
         if features.log_ppl is not None:
             assert features.has_ppl is not None

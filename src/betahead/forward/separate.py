@@ -32,7 +32,12 @@ def selected_logps(
 
 
 def separate_forward(
-    model: nn.Module, batch: PairBatch, needs: frozenset[Need] = frozenset(), *, couple: bool = False
+    model: nn.Module,
+    batch: PairBatch,
+    needs: frozenset[Need] = frozenset(),
+    *,
+    couple: bool = False,
+    common: bool = False,
 ) -> tuple[PairLogps, PromptFeatures]:
     """Log-probabilities of both answers and the prompt features, from one padded pass over two rows per pair.
 
@@ -41,6 +46,7 @@ def separate_forward(
         batch: the pairs.
         needs: which prompt features to compute.
         couple: let gradient flow through the features.
+        common: also sum over as many first tokens as both answers have.
 
     Returns:
         (log-probabilities, features); a feature that was not asked for is None.
@@ -59,13 +65,14 @@ def separate_forward(
     # Prompt-learning adapters put tokens of their own before every row; what they say is not of the row.
     own = outputs["logits"].shape[1] - batch.input_ids.shape[1]
     logits: Tensor = outputs["logits"][:, own:]
-    summed = selected_logps(logits, batch.input_ids, batch.completion_mask).sum(dim=-1)
+    values = selected_logps(logits, batch.input_ids, batch.completion_mask)
+    summed = values.sum(dim=-1)
     counts = batch.completion_mask.sum(dim=-1)
     lengths = batch.prompt_mask.sum(dim=-1)
 
     def ppl() -> tuple[Tensor, Tensor]:
-        values = selected_logps(logits[:pairs], batch.input_ids[:pairs], batch.ppl_mask)
-        return values.sum(dim=-1), batch.ppl_tokens
+        counted = selected_logps(logits[:pairs], batch.input_ids[:pairs], batch.ppl_mask)
+        return counted.sum(dim=-1), batch.ppl_tokens
 
     def states() -> Tensor:
         return outputs["hidden_states"][-1][:pairs, own:]
@@ -79,10 +86,17 @@ def separate_forward(
         hidden=lambda: (states()[:, : int(lengths.max())], batch.prompt_mask[:, : int(lengths.max())]),
         couple=couple,
     )
+    first = None
+    if common:
+        place = batch.completion_mask.cumsum(dim=-1)
+        least = torch.minimum(counts[:pairs], counts[pairs:]).repeat(2)
+        first = values.masked_fill(place > least.unsqueeze(1), 0.0).sum(dim=-1)
     logps = PairLogps(
         chosen=summed[:pairs],
         rejected=summed[pairs:],
         chosen_tokens=counts[:pairs],
         rejected_tokens=counts[pairs:],
+        chosen_common=None if first is None else first[:pairs],
+        rejected_common=None if first is None else first[pairs:],
     )
     return logps, features

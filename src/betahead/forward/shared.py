@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -24,6 +24,7 @@ def shared_forward(
     needs: frozenset[Need] = frozenset(),
     *,
     couple: bool = False,
+    common: bool = False,
     kernel: Kernel = "auto",
 ) -> tuple[PairLogps, PromptFeatures]:
     """Log-probabilities of both answers and the prompt features, from one pass over each prompt.
@@ -33,6 +34,7 @@ def shared_forward(
         batch: the pairs; the layout takes any number of answers, this scores two.
         needs: which prompt features to compute; none costs a further pass through the body.
         couple: let gradient flow through the features.
+        common: also sum over as many first tokens as both answers have.
         kernel: what carries the attention out.
 
     Returns:
@@ -52,7 +54,8 @@ def shared_forward(
     tied = None if embedder is None else TiedGradient(embedder.weight.dtype)
     hidden = packed_hidden(inner, batch, kernel, tied=tied)
     pairs = batch.pairs
-    summed = _summed(hidden, batch.answers, head, rows=2 * pairs, tied=tied)
+    values = _values(hidden, batch.answers, head, tied)
+    summed = _by_row(values, batch.answers.row, rows=2 * pairs)
     counts = torch.zeros_like(batch.prompt_tokens).repeat(2)
     counts = counts.index_add(0, batch.answers.row, torch.ones_like(batch.answers.row))
     features = prompt_features(
@@ -63,11 +66,14 @@ def shared_forward(
         hidden=lambda: (hidden[batch.prompt_at], _before(batch)),
         couple=couple,
     )
+    first = _by_row(values * _within(batch, counts), batch.answers.row, rows=2 * pairs) if common else None
     logps = PairLogps(
         chosen=summed[:pairs],
         rejected=summed[pairs:],
         chosen_tokens=counts[:pairs],
         rejected_tokens=counts[pairs:],
+        chosen_common=None if first is None else first[:pairs],
+        rejected_common=None if first is None else first[pairs:],
     )
     return logps, features
 
@@ -109,16 +115,27 @@ def _tokens(model: PreTrainedModel, batch: PackedPairs, tied: TiedGradient | Non
     return {"inputs_embeds": embedded(embedder, batch.input_ids, tied).unsqueeze(0)}
 
 
-def _summed(
-    hidden: Tensor, scored: ScoredTokens, head: LogitHead, *, rows: int, tied: TiedGradient | None
-) -> Float[Tensor, " rows"]:
-    values = chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head, tied=tied)
-    return values.new_zeros(rows).index_add(0, scored.row, values)
+def _values(
+    hidden: Tensor, scored: ScoredTokens, head: LogitHead, tied: TiedGradient | None
+) -> Float[Tensor, " scored"]:
+    return chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head, tied=tied)
+
+
+def _by_row(values: Tensor, row: Tensor, *, rows: int) -> Float[Tensor, " rows"]:
+    return values.new_zeros(rows).index_add(0, row, values)
+
+
+def _within(batch: PackedPairs, counts: Int[Tensor, " rows"]) -> Bool[Tensor, " scored"]:
+    """Which scored tokens are among as many first ones as both answers of their pair have; rows lie end to end."""
+    row = batch.answers.row
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(dim=0) - counts)[row]
+    return place < torch.minimum(counts[: batch.pairs], counts[batch.pairs :]).repeat(2)[row]
 
 
 def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead, tied: TiedGradient | None) -> tuple[Tensor, Tensor]:
     """The summed log-probability of each prompt's counted tokens, and how many there are."""
-    return _summed(hidden, batch.prompts, head, rows=batch.pairs, tied=tied), batch.ppl_tokens
+    values = _values(hidden, batch.prompts, head, tied)
+    return _by_row(values, batch.prompts.row, rows=batch.pairs), batch.ppl_tokens
 
 
 def _before(batch: PackedPairs) -> Tensor:

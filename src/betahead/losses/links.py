@@ -1,25 +1,20 @@
-"""Links: from the scaled margin z = β·(h − target) of a pair to its loss. A loss is a row of the table `LINKS`."""
+"""Links: from the scaled margin z = β·(h − target) of a pair to its loss."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import cast
+import math
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from betahead.errors import ConfigError
-
 Pairs = Float[Tensor, " pairs"]
 
 
-def sigmoid(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
+def sigmoid(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0) -> Pairs:
     """The logistic loss −(1−e)·log σ(z) − e·log σ(−z), with e the label smoothing.
 
     Args:
         z: scaled margin.
-        beta: not read; links share one signature.
+        beta: not read; links share it.
         label_smoothing: e in [0, 0.5), the assumed share of flipped labels; 0 is DPO, above it cDPO.
 
     Returns:
@@ -27,19 +22,20 @@ def sigmoid(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
 
     Source:
         Rafailov et al. 2023, equation 7, https://arxiv.org/abs/2305.18290; smoothing: Mitchell,
-        A note on DPO with noisy preferences, https://ericmitchell.ai/cdpo.pdf.
+        A note on DPO with noisy preferences, https://ericmitchell.ai/cdpo.pdf. On log-ratios per token
+        (`sigmoid_norm`): Lambert et al. 2024, Tülu 3, section 5, https://arxiv.org/abs/2411.15124.
     """
     if label_smoothing == 0.0:
         return -logsigmoid(z)
     return -(1.0 - label_smoothing) * logsigmoid(z) - label_smoothing * logsigmoid(-z)
 
 
-def robust(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
+def robust(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0) -> Pairs:
     """The unbiased loss under flips, [−(1−e)·log σ(z) + e·log σ(−z)] / (1−2e).
 
     Args:
         z: scaled margin.
-        beta: not read; links share one signature.
+        beta: not read; links share it.
         label_smoothing: e in [0, 0.5), the known share of flipped labels.
 
     Returns:
@@ -52,7 +48,7 @@ def robust(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
     return (-(1.0 - e) * logsigmoid(z) + e * logsigmoid(-z)) / (1.0 - 2.0 * e)
 
 
-def hinge(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
+def hinge(z: Pairs, beta: Pairs) -> Pairs:
     """The hinge max(0, 1 − z).
 
     Returns:
@@ -65,13 +61,12 @@ def hinge(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
     return relu(1.0 - z)
 
 
-def ipo(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
+def ipo(z: Pairs, beta: Pairs) -> Pairs:
     """The squared distance of the margin to its target gap, ((z − ½)/β)² = (h − 1/(2β))².
 
     Args:
         z: scaled margin of *per-token* log-ratios.
         beta: IPO's τ.
-        label_smoothing: not read; links share one signature.
 
     Returns:
         Values ≥ 0; 1/(4β²) at z = 0.
@@ -85,47 +80,58 @@ def ipo(z: Pairs, beta: Pairs, label_smoothing: float) -> Pairs:
     return ((z - 0.5) / beta) ** 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """A row of the table.
+def exo_pair(z: Pairs, beta: Pairs, *, label_smoothing: float) -> Pairs:
+    """The reverse KL divergence KL(p ‖ q) of p = (σ(z), σ(−z)) from the labels q = (1 − e, e).
 
     Args:
-        loss: the function of scaled margin, β and label smoothing.
-        per_token: the margin is made of per-token log-ratios.
-        smooths: the function reads the label smoothing.
+        z: scaled margin.
+        beta: not read; links share it.
+        label_smoothing: e in (0, 0.5): with hard labels the divergence is infinite. The paper uses 1e-3.
+
+    Returns:
+        Values ≥ 0; exactly 0 where z = logit(1 − e), and −log 2 − ½·log(e(1 − e)) at z = 0.
+
+    Source:
+        Ji et al. 2024, Towards Efficient Exact Optimization of Language Model Alignment, equation 16,
+        https://arxiv.org/abs/2402.00856.
     """
-
-    loss: Callable[[Pairs, Pairs, float], Pairs]
-    per_token: bool = False
-    smooths: bool = False
+    right, wrong = logsigmoid(z), logsigmoid(-z)
+    return right.exp() * (right - math.log1p(-label_smoothing)) + wrong.exp() * (wrong - math.log(label_smoothing))
 
 
-LINKS: Mapping[str, Link] = MappingProxyType(
-    {
-        "sigmoid": Link(loss=sigmoid, smooths=True),
-        "robust": Link(loss=robust, smooths=True),
-        "hinge": Link(loss=hinge),
-        "ipo": Link(loss=ipo, per_token=True),
-    }
-)
+def discopop(z: Pairs, beta: Pairs, *, discopop_tau: float = 0.05) -> Pairs:
+    """The logistic and the exponential loss, blended by g = σ(z/τ): −(1 − g)·log σ(z) + g·exp(−z).
 
+    Args:
+        z: scaled margin.
+        beta: not read; links share it.
+        discopop_tau: τ > 0; up to 1 the second term stays bounded where the pair is wrong.
 
-def link_named(name: str, label_smoothing: float = 0.0) -> Link:
-    """The row of the table, once the name and the smoothing are known to make sense together.
+    Returns:
+        Values > 0, with more than one minimum; ½·(log 2 + 1) at z = 0.
 
-    Raises:
-        ConfigError: for an unknown name, a smoothing outside [0, 0.5), or a smoothing that the link would ignore.
+    Source:
+        Lu et al. 2024, Discovering Preference Optimization Algorithms with and for Large Language Models, equation 5,
+        https://arxiv.org/abs/2406.08414.
     """
-    link = LINKS.get(name)
-    if link is None:
-        raise ConfigError(f"`loss.kind` must be one of {', '.join(sorted(LINKS))}, but is {name!r} instead.")
-    given = cast("object", label_smoothing)
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not 0.0 <= label_smoothing < 0.5:
-        raise ConfigError(f"`loss.label_smoothing` must be in [0, 0.5), but is {label_smoothing!r} instead.")
-    if label_smoothing > 0.0 and not link.smooths:
-        raise ConfigError(
-            f"`loss.label_smoothing` must be 0 with `loss.kind` {name}, but is {label_smoothing} instead; "
-            "use sigmoid or robust to smooth labels."
-        )
-    return link
+    # One exponent: apart, the factors are ∞ and 0 where the margin is far below zero.
+    exponential = (logsigmoid(z / discopop_tau) - z).exp()
+    return -logsigmoid(z) * (-z / discopop_tau).sigmoid() + exponential
+
+
+def simpo(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0, simpo_gamma: float = 0.5) -> Pairs:
+    """The logistic loss of z − γ, with z of the policy's own log-probabilities per token: a target margin of γ/β.
+
+    Args:
+        z: scaled margin of per-token log-probabilities, without a reference.
+        beta: not read; links share it.
+        label_smoothing: e in [0, 0.5).
+        simpo_gamma: γ ≥ 0, in units of z.
+
+    Returns:
+        Values > 0; log 2 at z = γ for every e.
+
+    Source:
+        Meng et al. 2024, SimPO, equation 6, https://arxiv.org/abs/2405.14734.
+    """
+    return sigmoid(z - simpo_gamma, beta, label_smoothing=label_smoothing)

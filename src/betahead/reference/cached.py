@@ -46,7 +46,7 @@ class CachedReference:
         self.reference = reference
         self.device = device
         self.fingerprint = reference_fingerprint(reference, device)
-        self.keys = RowKeyMaker(fingerprint=self.fingerprint, wants_log_ppl=bool(reference.needs))
+        self.keys = RowKeyMaker(fingerprint=self.fingerprint, columns=reference.columns)
         self.folder = folder
         self.cache = ReferenceCache(folder / self.fingerprint, read_only=read_only)
 

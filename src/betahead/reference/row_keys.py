@@ -1,7 +1,8 @@
 """A key for every number that the reference says of a row: what was scored, and by which reference.
 
-An answer's key is made of the prompt's tokens and the answer's own, all of which are scored; the key of a log PPL of
-the prompt's tokens and of which of them count. So a cut answer, another template or other counted tokens are other
+An answer's key is made of the prompt's tokens and the answer's own, all of which are scored; that of an answer's first
+tokens is the key of an answer that ends there, which has the same score; the key of a log PPL is made of the prompt's
+tokens and of which of them count. So a cut answer, another template or other counted tokens are other
 keys, while order, sharding, batch, the other answer of the pair and which of the two was preferred are not in them.
 """
 
@@ -30,17 +31,16 @@ class RowKeyMaker:
 
     Args:
         fingerprint: of the reference, see `reference_fingerprint`.
-        wants_log_ppl: rows have a key for the prompt's log PPL too.
+        columns: names of the numbers that rows have keys for, see `FrozenReference.columns`.
     """
 
     fingerprint: str
-    wants_log_ppl: bool = False
+    columns: tuple[str, ...] = ("ref_chosen_logps", "ref_rejected_logps")
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the numbers, as a data set and a batch have them."""
-        names = ("ref_chosen_logps", "ref_rejected_logps")
-        return (*names, "ref_log_ppl") if self.wants_log_ppl else names
+    def wants_log_ppl(self) -> bool:
+        """Whether rows have a key for the prompt's log PPL."""
+        return "ref_log_ppl" in self.columns
 
     def of_records(self, records: Iterable[Mapping[str, Any]]) -> list[RowKeys]:
         """The keys of tokenized records, such as those of one batch."""
@@ -70,18 +70,25 @@ class RowKeyMaker:
         start = hashlib.blake2b(key=self.fingerprint.encode(), digest_size=KEY_BYTES, person=b"answer")
         start.update(struct.pack("<q", len(prompt)))
         start.update(prompt)
-        keys: list[bytes] = []
-        for answer in (chosen, rejected):
-            whole = start.copy()
-            whole.update(answer)
-            keys.append(whole.digest())
+        keys = {"ref_chosen_logps": _ended(start, chosen), "ref_rejected_logps": _ended(start, rejected)}
         if self.wants_log_ppl:
             counted = hashlib.blake2b(key=self.fingerprint.encode(), digest_size=KEY_BYTES, person=b"log_ppl")
             counted.update(struct.pack("<qd", len(prompt), LOG_PPL_FLOOR))
             counted.update(prompt)
             counted.update(mask)
-            keys.append(counted.digest())
-        return tuple(keys)
+            keys["ref_log_ppl"] = counted.digest()
+        if "ref_chosen_common_logps" in self.columns:
+            common = min(len(chosen), len(rejected))
+            keys["ref_chosen_common_logps"] = _ended(start, chosen[:common])
+            keys["ref_rejected_common_logps"] = _ended(start, rejected[:common])
+        return tuple(keys[name] for name in self.columns)
+
+
+def _ended(start: Any, answer: bytes) -> bytes:
+    """The digest of a prompt with this answer."""
+    whole = start.copy()
+    whole.update(answer)
+    return whole.digest()
 
 
 def _bytes(values: Any, dtype: str) -> bytes:

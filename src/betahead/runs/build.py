@@ -19,6 +19,7 @@ from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.data.summary import DataSummary
 from betahead.errors import BetaHeadError, ConfigError
+from betahead.forward.agreed import agreed
 from betahead.runs.config import Config
 from betahead.runs.corpus import fit_documents, held_out_prompts
 from betahead.runs.model_section import LoraAdapter, SmallFit
@@ -61,7 +62,7 @@ def rule_of(config: Config) -> BetaRule:
         ConfigError: when it is not made for the loss.
     """
     rule = config.beta.rule()
-    rule.check_link(config.loss.kind)
+    agreed(config.loss.objective, rule)
     return rule
 
 
@@ -96,7 +97,8 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
             output_dir=str(output_dir),
             seed=config.seed,
             loss_type=config.loss.kind,
-            label_smoothing=config.loss.label_smoothing,
+            loss_weights=config.loss.weights,
+            **config.loss.settings,
             max_length=config.data.max_length,
             max_dropped=config.data.max_dropped,
             prompt_template=config.data.prompt_template,
@@ -134,8 +136,8 @@ def _check_optimizer(args: DPOConfig) -> None:
 
 
 def _cache_of(config: Config) -> str | None:
-    """The folder of the reference cache, or None for a live reference."""
-    if not config.reference.precomputed:
+    """The folder of the reference cache, or None for a live reference or none at all."""
+    if not config.reference.precomputed or not config.reads_reference:
         return None
     return str(cache_place(config.reference.cache, config.data.train))
 

@@ -14,11 +14,12 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from betahead.data.formats import checked_layout
 from betahead.errors import ConfigError
+from betahead.forward.agreed import reads_reference
 from betahead.forward.choice import ForwardKind, check_forward
 from betahead.forward.layout import Kernel
-from betahead.losses.links import link_named
 from betahead.runs.beta_section import BetaSection
 from betahead.runs.complaints import complaint
+from betahead.runs.loss_section import LossSection
 from betahead.runs.model_section import ModelSection
 from betahead.runs.overrides import apply_overrides
 from betahead.runs.section import Count, Section, Text, left_out
@@ -61,18 +62,6 @@ class DataSection(Section):
     def _one_split(self) -> Self:
         if self.eval is not None:
             left_out(self, "holdout", "`data.eval` is given, so nothing is split off")
-        return self
-
-
-class LossSection(Section):
-    """The link of the scaled margin."""
-
-    kind: Literal["sigmoid", "hinge", "ipo", "robust"] = "sigmoid"
-    label_smoothing: float = 0.0
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        link_named(self.kind, self.label_smoothing)
         return self
 
 
@@ -151,6 +140,21 @@ class Config(Section):
     evaluate: EvaluateSection = EvaluateSection()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     output: Text
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the loss or the rule reads a reference."""
+        return reads_reference(self.loss.objective, self.beta.rule())
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        # Asking what loss and rule read refuses those that do not go together.
+        if not self.reads_reference and self.reference.cache != "auto":
+            raise ConfigError(
+                f"`reference.cache` must be left out with `loss.kind` {' and '.join(self.loss.objective.kinds)}, which "
+                f"reads no reference, but is {self.reference.cache!r} instead; remove it."
+            )
+        return self
 
 
 def load_config(source: Path | str, overrides: Sequence[str] = ()) -> Config:

@@ -69,7 +69,8 @@ def dry_run_of(config: Config, console: Console) -> None:
     precision = next((name for name in ("bf16", "fp16") if config.train.get(name)), "none")
     table.add_row("precision", f"{config.model.dtype} weights, mixed precision: {precision} (none in this dry run)")
     where = planned.reference_cache
-    table.add_row("reference", "scored live" if where is None else f"scored once before training, kept in {where}")
+    scored = "scored live" if where is None else f"scored once before training, kept in {where}"
+    table.add_row("reference", scored if config.reads_reference else "not read")
     table.add_row("forward", trainer.road.line())
     pairs = len(cast("Dataset", trainer.train_dataset))
     table.add_row(

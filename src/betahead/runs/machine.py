@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import sys
 from typing import Any
 
@@ -51,6 +52,16 @@ def hardware() -> dict[str, Any]:
         "device": device_kind(),
         "gpus": [gpu(index) for index in range(torch.cuda.device_count())],
     }
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held so far, GiB: its accelerators' where it has used one, else its own."""
+    on_gpus = sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+    if on_gpus > 0:
+        return on_gpus / 2**30
+    # In KiB, but on macOS in bytes.
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def usable_cpus() -> int:

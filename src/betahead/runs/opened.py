@@ -172,9 +172,12 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
             policy = _loaded("the adapter", run.policy, lambda: _with_adapter(reference_model, run.policy))
         else:
             policy = _model("the policy", str(run.policy), config)
-    model = PreferenceModel(policy, rule, loss_kind=config.loss.kind, label_smoothing=config.loss.label_smoothing)
+    model = PreferenceModel(policy, rule, objective=config.loss.objective)
     reference = FrozenReference(
-        policy if adapter else reference_model, adapters_off=adapter, wants_log_ppl=rule.ppl_from == "reference"
+        policy if adapter else reference_model,
+        adapters_off=adapter,
+        wants_log_ppl=rule.ppl_from == "reference",
+        wants_common=model.objective.needs_common,
     )
     for module in (model, reference.model):
         cast("nn.Module", module).to(place).eval().requires_grad_(False)

@@ -1,20 +1,16 @@
 """The sequence world as something that methods are compared in: a small language model, trained for every run."""
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from datasets import Dataset
-from jaxtyping import Float
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from betahead.beta.controls import PermutedBeta
 from betahead.beta.fixed import FixedBeta
@@ -22,12 +18,12 @@ from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.errors import ConfigError
 from betahead.runs.quiet import quieted
-from betahead.runs.sequence_scores import PromptScores, SampledPolicy, SampledScores, topic_log_beta
+from betahead.runs.sequence_measures import SEQUENCE_MEASURES, corpus_texts
+from betahead.runs.sequence_run import SequenceRun, Start, trained_run
+from betahead.runs.sequence_scores import PromptScores, SampledPolicy
 from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
-from betahead.train.arguments import DPOConfig
-from betahead.train.trainer import DPOTrainer
 from betahead.worlds.grammar import GrammarWorld
-from betahead.worlds.outcome import Axis, MethodWorld, Outcome, WorldMethod
+from betahead.worlds.outcome import Axis, MethodWorld, Outcome, PromptTopics, WorldMethod
 from betahead.worlds.world import WorldPair
 
 SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta", low=0.03, high=1.0))
@@ -131,6 +127,10 @@ class _SequenceWorld:
     def kl_targets(self) -> tuple[float, ...]:
         return _KL_TARGETS
 
+    def measures(self) -> tuple[str, ...]:
+        """The names of what it measures beside gold and KL."""
+        return SEQUENCE_MEASURES
+
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "settings": asdict(self.settings),
@@ -138,8 +138,9 @@ class _SequenceWorld:
         }
 
     def prompt_texts(self, split: Literal["train", "eval", "test"]) -> set[str]:
-        """The prompts that a run may train on, or those that policies are scored on."""
-        counts = {"train": _EVERY_PROMPT, "eval": self.settings.eval_prompts, "test": self.settings.test_prompts}
+        """The prompts that a run may train on, or those that policies are scored and measured on."""
+        s = self.settings
+        counts = {"train": _EVERY_PROMPT, "eval": s.eval_prompts, "test": max(s.test_prompts, s.held_out_pairs)}
         return {prompt.text for prompt in self._world.prompts(counts[split], 0, split)}
 
     def run(
@@ -155,8 +156,22 @@ class _SequenceWorld:
         if row is None:
             raise ConfigError(f"`method` must be one of {', '.join(self._table)}, but is {method!r} instead.")
         _check(row.described, configurations)
+        held_out = self._held_out(split)
+
+        def one(values: Values, seed: int) -> SequenceRun:
+            return trained_run(
+                row.rule(values),
+                self._start,
+                self._sampled(split),
+                self.settings,
+                learning_rate=values["learning_rate"],
+                seed=seed,
+                clean=row.clean,
+                held_out=held_out,
+            )
+
         with quieted():
-            runs = [[self._one(row, values, seed, split) for seed in seeds] for values in configurations]
+            runs = [[one(values, seed) for seed in seeds] for values in configurations]
         checkpoints = (0.0, *self.settings.scored_steps.values())
 
         def stacked(of: Callable[[PromptScores], np.ndarray]) -> np.ndarray:
@@ -171,94 +186,50 @@ class _SequenceWorld:
             same_prompts=True,
             log_beta=np.array([[run.log_beta for run in by_seed] for by_seed in runs]),
             seconds=time.perf_counter() - began,
+            measures={
+                name: np.array([[run.measures[name] for run in by_seed] for by_seed in runs])
+                for name in SEQUENCE_MEASURES
+            },
+            topics=self._topics(split),
+        )
+
+    def _topics(self, split: Literal["eval", "test"]) -> PromptTopics:
+        names = [topic.name for topic in self._world.topics]
+        return PromptTopics(
+            of_prompt=np.array([names.index(prompt.topic) for prompt in self._sampled(split).prompts]),
+            label_noise=tuple(topic.label_noise for topic in self._world.topics),
         )
 
     @cached_property
-    def _reference(self) -> tuple[Path, PreTrainedModel, PreTrainedTokenizerBase]:
+    def _start(self) -> Start:
         folder = shared_reference(self.settings, self._cache)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-        return folder, model, AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        # The reference is fitted on documents of seed 0.
+        unseen = corpus_texts(self._world.corpus(self.settings.corpus_texts, 1), tokenizer)
+        return Start(folder=folder, model=model, tokenizer=tokenizer, world=self._world, unseen=unseen)
 
     def _sampled(self, split: Literal["eval", "test"]) -> SampledPolicy:
         """How policies are sampled on a split; the reference's own answers are drawn once."""
         if split not in self._prompts:
             s = self.settings
             count = s.eval_prompts if split == "eval" else s.test_prompts
-            _, model, tokenizer = self._reference
             self._prompts[split] = SampledPolicy(
                 self._world,
                 self._world.prompts(count, 0, split),
-                model,
-                tokenizer,
+                self._start.model,
+                self._start.tokenizer,
                 samples=s.samples,
                 max_new_tokens=s.max_new_tokens,
             )
         return self._prompts[split]
 
-    def _one(self, row: _Method, values: Values, seed: int, split: Literal["eval", "test"]) -> "_Run":
-        """Train once and score along the way."""
-        s = self.settings
-        folder, _, tokenizer = self._reference
-        sampled = self._sampled(split)
-        pairs = self._world.pairs(s.pairs, seed, "train")
-        rows = [_clean(pair).row if row.clean else pair.row for pair in pairs]
-        policy: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-        along = SampledScores(sampled, s.scored_steps, seed=seed)
-        with tempfile.TemporaryDirectory() as nowhere:
-            trainer = DPOTrainer(
-                policy,
-                args=_arguments(Path(nowhere), s, values["learning_rate"], seed),
-                train_dataset=Dataset.from_list(cast("list[dict[str, Any]]", rows)),
-                processing_class=tokenizer,
-                callbacks=[along],
-                beta=row.rule(values),
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        return _Run(
-            scores=[sampled.reference_scores, *along.scores],
-            finite=along.finite,
-            log_beta=topic_log_beta(trainer, [topic.name for topic in self._world.topics]),
-        )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Run:
-    scores: list[PromptScores]
-    finite: bool
-    log_beta: Float[np.ndarray, " topics"]
-
-
-def _clean(pair: WorldPair) -> WorldPair:
-    """The pair as gold orders it."""
-    if not pair.flipped:
-        return pair
-    return WorldPair(
-        prompt=pair.prompt,
-        chosen=pair.rejected,
-        rejected=pair.chosen,
-        chosen_gold=pair.rejected_gold,
-        rejected_gold=pair.chosen_gold,
-        flipped=False,
-    )
-
-
-def _arguments(folder: Path, settings: SequenceSettings, learning_rate: float, seed: int) -> DPOConfig:
-    return DPOConfig(
-        output_dir=str(folder),
-        seed=seed,
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_pairs,
-        per_device_eval_batch_size=32,
-        learning_rate=learning_rate,
-        # A constant rate: a checkpoint is then the end of a shorter run.
-        lr_scheduler_type="constant",
-        max_length=settings.reference.row_tokens,
-        logging_strategy="no",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-    )
+    def _held_out(self, split: Literal["eval", "test"]) -> dict[str, list[WorldPair]]:
+        """The pairs that measures are of, and in finals those of selection, for the one temperature."""
+        parts: dict[str, Literal["eval", "test"]] = {"scored": split}
+        if split == "test":
+            parts["dev"] = "eval"
+        return {part: self._world.pairs(self.settings.held_out_pairs, 0, of) for part, of in parts.items()}
 
 
 def _check(method: WorldMethod, configurations: Sequence[Values]) -> None:

@@ -38,11 +38,21 @@ _REFERENCE_SEED = 2**31 - 1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PromptScores:
-    """Means over a prompt's answers: gold, KL to the reference (nats per answer), chance to beat its answers."""
+    """Means over a prompt's answers.
+
+    Args:
+        reward: gold.
+        kl: to the reference, nats per answer.
+        win_rate: chance to beat an answer of the reference.
+        tokens: length, the end token included.
+        cut: share without an end token.
+    """
 
     reward: Float[np.ndarray, " prompts"]
     kl: Float[np.ndarray, " prompts"]
     win_rate: Float[np.ndarray, " prompts"]
+    tokens: Float[np.ndarray, " prompts"]
+    cut: Float[np.ndarray, " prompts"]
 
 
 class SampledPolicy:
@@ -79,16 +89,29 @@ class SampledPolicy:
         ]
 
     @cached_property
+    def reference_answers(self) -> list[list[list[int]]]:
+        """The reference's answers."""
+        return self._answers(cast("nn.Module", self.reference), _REFERENCE_SEED)
+
+    @cached_property
     def reference_gold(self) -> Float[np.ndarray, "prompts samples"]:
         """Gold of the reference's answers."""
-        return self._gold(self._answers(cast("nn.Module", self.reference), _REFERENCE_SEED))
+        return self._gold(self.reference_answers)
 
     @cached_property
     def reference_scores(self) -> PromptScores:
         """Those of the reference itself: KL 0, half of the wins."""
         gold = self.reference_gold
         reward = gold.mean(axis=1)
-        return PromptScores(reward=reward, kl=np.zeros_like(reward), win_rate=np.full_like(reward, 0.5))
+        tokens = [[len(answer) for answer in given] for given in self.reference_answers]
+        ends = self.renderer.end_ids
+        return PromptScores(
+            reward=reward,
+            kl=np.zeros_like(reward),
+            win_rate=np.full_like(reward, 0.5),
+            tokens=np.mean(tokens, axis=1),
+            cut=np.mean([[answer[-1] not in ends for answer in given] for given in self.reference_answers], axis=1),
+        )
 
     def scores(self, policy: nn.Module, seed: int) -> PromptScores:
         """The scores of a policy; KL is the mean of the next-token divergences along its own answers."""
@@ -107,6 +130,8 @@ class SampledPolicy:
             reward=gold.mean(axis=1),
             kl=seen.conditional_kl.mean(axis=1),
             win_rate=((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=(1, 2)),
+            tokens=seen.tokens.mean(axis=1),
+            cut=seen.cut.mean(axis=1),
         )
 
     def _answers(self, policy: nn.Module, seed: int) -> list[list[list[int]]]:
@@ -147,7 +172,8 @@ class SampledScores(TrainerCallback):
     def scores(self) -> list[PromptScores]:
         """One for each step, not a number from where the policy was not finite."""
         gone = np.full(len(self.sampled.prompts), np.nan)
-        return [self._scores.get(step, PromptScores(reward=gone, kl=gone, win_rate=gone)) for step in self.steps]
+        none = PromptScores(reward=gone, kl=gone, win_rate=gone, tokens=gone, cut=gone)
+        return [self._scores.get(step, none) for step in self.steps]
 
     def on_step_end(
         self,

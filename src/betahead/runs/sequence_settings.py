@@ -30,6 +30,8 @@ class SequenceSettings:
         test_prompts: prompts of the final number.
         samples: answers per prompt.
         max_new_tokens: at which an answer is cut.
+        held_out_pairs: labelled pairs of unseen prompts that are measured.
+        corpus_texts: texts of the reference's corpus, none of which it was fitted on, that are measured.
         checkpoints: shares of training after which the policy is sampled, rising, the last of them 1.
     """
 
@@ -41,6 +43,8 @@ class SequenceSettings:
     test_prompts: int = 128
     samples: int = 2
     max_new_tokens: int = 48
+    held_out_pairs: int = 128
+    corpus_texts: int = 64
     checkpoints: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
 
     def __post_init__(self) -> None:
@@ -49,8 +53,8 @@ class SequenceSettings:
         Raises:
             ConfigError: names the field and the value.
         """
-        for name in ("corpus", "pairs", "batch_pairs", "eval_prompts", "test_prompts", "samples", "max_new_tokens"):
-            if (value := getattr(self, name)) < 1:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
                 raise ConfigError(f"`{name}` must be at least 1, but is {value} instead.")
         shares = self.checkpoints
         if list(shares) != sorted(set(shares)) or not shares or shares[0] <= 0 or shares[-1] != 1:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
+from betahead.losses.settings import DEFAULTS as LOSS_SETTINGS
 from betahead.train.arguments import ORDERS, DPOConfig
 from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
 
@@ -34,7 +35,8 @@ ELSEWHERE: Mapping[str, str] = {
     "run_name": "the run is named after `output`",
     "beta": "say `beta.beta`",
     "loss_type": "say `loss.kind`",
-    "label_smoothing": "say `loss.label_smoothing`",
+    "loss_weights": "say `loss.weights`",
+    **{name: f"say `loss.{name}`" for name in LOSS_SETTINGS},
     "label_smoothing_factor": "say `loss.label_smoothing`",
     "max_length": "say `data.max_length`",
     "precompute_ref_log_probs": "say `reference.cache: auto`",

@@ -268,6 +268,7 @@ def _fitted_line(fitted: Fitted) -> str:
 
 def _scoring_line(config: Config, data: Data) -> str:
     mode = "scored once, before training" if config.reference.precomputed else "scored at every step"
+    mode = mode if config.reads_reference else "not read"
     counts = f"{len(data.train):,} to train on, {len(data.held_out):,} held out by prompt"
     return f"pairs      {counts}; the reference is {mode}"
 

@@ -6,6 +6,8 @@ often a resample holds each pair, so that `statistic_interval(lambda w: ece(z, w
 bootstrap.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -108,15 +110,32 @@ def slope(z: Logits, weights: Weights | None = None) -> Values:
 
 
 def _root(u: Logits, rows: Float[np.ndarray, "replicates pairs"]) -> Float[np.ndarray, " replicates"]:
-    """Newton's method on the derivative of the NLL in a, kept inside a bracket that each step narrows."""
-    a = np.zeros(len(rows))
-    low, high = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
     first, second = rows * u, rows * u**2
-    for _ in range(_STEPS):
+
+    def derivatives(a: Values) -> tuple[Values, Values]:
         wrong = _sigmoid(-np.outer(a, u))
-        gradient = -np.sum(first * wrong, axis=1)
+        return -np.sum(first * wrong, axis=1), np.sum(second * wrong * (1.0 - wrong), axis=1)
+
+    return least_slope(derivatives, (len(rows),))
+
+
+def least_slope(derivatives: Callable[[Values], tuple[Values, Values]], shape: tuple[int, ...]) -> Values:
+    """The a at which a convex function is least, for many functions at once.
+
+    Newton's method on the derivative from a = 0, kept inside a bracket that each step narrows.
+
+    Args:
+        derivatives: the first and second derivative in a.
+        shape: of a.
+
+    Source:
+        Press et al. 2007, Numerical Recipes, section 9.4 (Newton's method held in a bracket).
+    """
+    a = np.zeros(shape)
+    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+    for _ in range(_STEPS):
+        gradient, curvature = derivatives(a)
         low, high = np.where(gradient <= 0.0, a, low), np.where(gradient >= 0.0, a, high)
-        curvature = np.sum(second * wrong * (1.0 - wrong), axis=1)
         # A flat curve sends Newton's step far away: no step more than doubles a.
         reach = 1.0 + np.abs(a)
         new = a + np.clip(-gradient / np.maximum(curvature, 1e-300), -reach, reach)

@@ -8,7 +8,8 @@ from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
 from betahead.forward.choice import check_forward
-from betahead.losses.links import link_named
+from betahead.losses.objective import Objective, objective_of
+from betahead.losses.settings import DEFAULTS
 from betahead.train.field_checks import check_fields, check_not_for_pairs
 
 ORDERS = ("random", "sequential", "group_by_length")
@@ -27,8 +28,15 @@ class DPOConfig(TrainingArguments):
 
     Args:
         beta: β of plain DPO; None means 0.1. Not together with `DPOTrainer(beta=…)`.
-        loss_type: `sigmoid`, `robust`, `hinge` or `ipo`.
-        label_smoothing: share of labels taken to be flipped, in [0, 0.5); `sigmoid` (cDPO) and `robust` only.
+        loss_type: a loss of `losses.table.LOSSES`, or a list of several; a rule reads the margin of the first of them.
+        loss_weights: one for each of the list; None for 1 each.
+        label_smoothing: share of labels taken to be flipped, in [0, 0.5), for losses that have it.
+        f_divergence_type: `reverse_kl`, `forward_kl`, `js_divergence` or `alpha_divergence`, for losses of the margin.
+        f_alpha_divergence_coef: α of `alpha_divergence`.
+        ld_alpha: what the tokens of an answer count beyond the other one's length, in [0, 1] (LD-DPO); None for all.
+        discopop_tau: temperature of `discopop`.
+        simpo_gamma: target margin of `simpo`, in units of β·margin.
+        dr_dpo_beta: temperature β′ of `dr_dpo`.
         max_length: tokens of prompt and answer together; longer answers are cut at their end, prompts without room for
             an answer are dropped and counted. None for no limit.
         precompute_ref_log_probs: score the reference once before training; False scores it at every step.
@@ -54,7 +62,8 @@ class DPOConfig(TrainingArguments):
             precision, `flex`, or `auto`.
         max_batch_tokens: tokens that go through the model at once on one device; a batch with more is cut into several
             passes, which changes memory and speed and not what is learned. A pair with more goes alone. None for no
-            limit. Not with FSDP or DeepSpeed, whose ranks must run the same number of passes.
+            limit. Not with FSDP or DeepSpeed, whose ranks must run the same number of passes, and not with losses that
+            act on the pairs of a pass together (`dr_dpo`, `aot`, `aot_unpaired`, `sft`).
         train_sampling_strategy: `random`, `sequential` or `group_by_length`: optimizer steps of like lengths, shuffled.
     """
 
@@ -66,7 +75,14 @@ class DPOConfig(TrainingArguments):
 
     beta: float | None = None
     loss_type: str | list[str] = "sigmoid"
+    loss_weights: list[float] | None = None
     label_smoothing: float = 0.0
+    f_divergence_type: str = "reverse_kl"
+    f_alpha_divergence_coef: float = 0.5
+    ld_alpha: float | None = None
+    discopop_tau: float = 0.05
+    simpo_gamma: float = 0.5
+    dr_dpo_beta: float = 1.0
     max_length: int | None = 1024
     precompute_ref_log_probs: bool = True
     reference_cache: str | None = None
@@ -90,14 +106,17 @@ class DPOConfig(TrainingArguments):
         Raises:
             ConfigError: for a loss, smoothing, length, cache or norm that cannot be used.
         """
-        if isinstance(self.loss_type, list):
-            if len(self.loss_type) != 1:
-                raise ConfigError(f"`loss_type` must name one loss, but is {self.loss_type} instead.")
-            self.loss_type = self.loss_type[0]
-        link_named(self.loss_type, self.label_smoothing)
+        objective = self.objective
+        self.loss_type = objective.kinds[0] if len(objective.kinds) == 1 else list(objective.kinds)
         _whole("max_length", self.max_length, 2, or_none=True)
         _whole("calibration_prompts", self.calibration_prompts, 1)
         _whole("max_batch_tokens", self.max_batch_tokens, 1, or_none=True)
+        if self.max_batch_tokens is not None and objective.on_batch:
+            raise ConfigError(
+                f"`max_batch_tokens` must be None with `loss.kind` {objective.on_batch[0]}, which acts on all pairs of "
+                f"a pass together, but is {self.max_batch_tokens} instead; choose a smaller "
+                "`per_device_train_batch_size`."
+            )
         if self.max_batch_tokens is not None and shards(self):
             raise ConfigError(
                 f"`max_batch_tokens` must be None with FSDP or DeepSpeed, but is {self.max_batch_tokens} instead; "
@@ -137,6 +156,16 @@ class DPOConfig(TrainingArguments):
             # Otherwise every batch waits until the device has done all that was asked of it before.
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
+
+    @property
+    def objective(self) -> Objective:
+        """The loss, or the losses with their weights.
+
+        Raises:
+            ConfigError: for losses, weights and settings that do not go together.
+        """
+        settings = {name: getattr(self, name) for name in DEFAULTS}
+        return objective_of(self.loss_type, self.loss_weights, **settings)
 
     @property
     def checkpoints_activations(self) -> bool:

@@ -1,11 +1,11 @@
-"""A trained pair on disk: the policy as an ordinary Hugging Face folder, the rule's two files beside it."""
+"""A trained pair on disk: the policy as an ordinary Hugging Face folder, the files of rule and loss beside it."""
 
 from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils.save_and_load import load_peft_weights
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
@@ -14,18 +14,24 @@ from betahead.errors import DataError
 from betahead.forward.model import Policy, PreferenceModel
 from betahead.train.origin import mark_trained
 
+LOSS_STATE = "loss_state.safetensors"
+"""What a loss has learned of the data; only where it keeps something."""
+
 
 def save_model_folder(model: PreferenceModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """Write policy (or adapter), tokenizer and rule; any tool that reads Hugging Face folders opens the policy."""
+    """Write policy (or adapter), tokenizer, rule and loss; any tool for Hugging Face folders opens the policy."""
     folder.mkdir(parents=True, exist_ok=True)
     model.policy.save_pretrained(str(folder))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     save_rule(model.rule, folder, hidden_size=hidden_size_of(model.policy))
+    if model.shift is not None:
+        state = {name: value.detach().cpu() for name, value in model.shift.state_dict().items()}
+        (folder / LOSS_STATE).write_bytes(save(state, metadata={"format": "pt"}))
 
 
 def load_model_folder(model: PreferenceModel, folder: Path) -> None:
-    """Fill policy and rule with the numbers of a checkpoint.
+    """Fill policy, rule and loss with the numbers of a checkpoint.
 
     Raises:
         DataError: when files are missing or belong to another model.
@@ -50,6 +56,10 @@ def load_model_folder(model: PreferenceModel, folder: Path) -> None:
         if unfit:
             raise DataError(f"`{folder}` must hold the weights of this model, but {unfit} do not fit.")
     load_state(model.rule, folder)
+    if model.shift is not None:
+        if not (folder / LOSS_STATE).is_file():
+            raise DataError(f"`{folder}` must hold {LOSS_STATE}, but does not; the checkpoint is incomplete.")
+        model.shift.load_state_dict(load_file(folder / LOSS_STATE))
 
 
 def hidden_size_of(policy: Policy) -> int:

@@ -6,6 +6,7 @@ from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from betahead.errors import ConfigError
+from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import causal_model
 
@@ -41,6 +42,27 @@ def check_given(
         raise ConfigError(
             f"`forward` must be auto with a `data_collator`, whose batches decide, but is {args.forward} instead."
         )
+
+
+def check_reference_is_read(preference: PreferenceModel, ref_model: Any, args: DPOConfig) -> None:
+    """Refuse what describes a reference where neither the loss nor the rule reads one.
+
+    Raises:
+        ConfigError: for the first of such settings.
+    """
+    if preference.needs_reference:
+        return
+    given: dict[str, tuple[bool, Any]] = {
+        "ref_model": (ref_model is not None, "a model"),
+        "reference_cache": (args.reference_cache is not None, args.reference_cache),
+        "precompute_ref_log_probs": (not args.precompute_ref_log_probs, False),
+    }
+    for key, (there, shown) in given.items():
+        if there:
+            raise ConfigError(
+                f"`{key}` must be left out with `loss.kind` {' and '.join(preference.objective.kinds)}, which reads no "
+                f"reference, but is {shown} instead; remove it."
+            )
 
 
 def reference_model(given: Any, args: DPOConfig, *, beside: Any) -> PreTrainedModel | None:

@@ -18,7 +18,6 @@ from betahead.data.passes import PassCollator
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.forward.roads import pair_forward, scores_without_gradient
-from betahead.losses.margin import logratios
 from betahead.train.arguments import DPOConfig
 from betahead.train.heldout_cost import HeldOutCost
 from betahead.train.heldout_rows import rows_of_estimate
@@ -93,8 +92,8 @@ class HeldOutGradient:
     def _remember(self, module: nn.Module, given: tuple[PromptFeatures, Tensor], shaping: Shaping) -> None:
         if module.training and torch.is_grad_enabled():
             features, margin = given
-            # The row's first push is half of weight·β: β₀, whatever a budget has made of β.
-            level = shaping.weight * shaping.beta
+            # The row's first push is half of weight·β: β₀, whatever a budget has made of β, times the loss's weight.
+            level = shaping.weight * shaping.beta * sum(self._model.objective.weights)
             self._read = _Read(
                 features=features, margin=margin.detach(), beta=shaping.beta.detach(), level=level.detach()
             )
@@ -193,7 +192,7 @@ class HeldOutGradient:
         for batch in batches:
             # In the mode of training, so that activations are recomputed where training recomputes them.
             with self._accelerator.autocast():
-                margin = self._margin(batch)
+                margin = self._margin(batch, pair_forward, kernel=self._model.kernel)
                 loss = held_out_loss(margin, level).sum() / each
             gradients = torch.autograd.grad(loss, policy, materialize_grads=True)
             with torch.no_grad():
@@ -211,11 +210,11 @@ class HeldOutGradient:
         pushes = [-coefficient(one.beta, one.margin, one.level).double().sum() for _, one in window]
         return (self._summed(torch.stack(pushes).sum()) / self._pairs).clamp(min=torch.finfo(torch.float64).tiny)
 
-    def _margin(self, batch: dict[str, Any]) -> Float[Tensor, " pairs"]:
-        pairs = bundled(batch)
-        assert pairs.reference is not None
-        policy, _ = pair_forward(self._model.policy, pairs, kernel=self._model.kernel)
-        chosen, rejected = logratios(policy, pairs.reference)
+    def _margin(self, batch: dict[str, Any], score: Callable[..., Any], **keywords: Any) -> Float[Tensor, " pairs"]:
+        """h of the run's loss."""
+        pairs, objective = bundled(batch), self._model.objective
+        policy, _ = score(self._model.policy, pairs, common=objective.needs_common, **keywords)
+        chosen, rejected = objective.sides(policy, pairs.reference)
         return chosen - rejected
 
     def _margins(
@@ -226,15 +225,14 @@ class HeldOutGradient:
         direction: list[Tensor],
         length: Tensor,
     ) -> list[Float[Tensor, " pairs"]]:
-        """The margins of the step's own pairs, up to a constant, at the weights moved by so much along a direction."""
+        """The margins of the step's own pairs at the weights moved by so much along a direction."""
         for parameter, weight, along in zip(policy, start, direction, strict=True):
             parameter.copy_(weight + length.to(weight.dtype) * along)
         found: list[Tensor] = []
         with evaluating(self._model):
             for batch, _ in window:
                 # The kernel suits the precision, which is that of the weights here.
-                logps, _ = scores_without_gradient(self._model.policy, bundled(batch))
-                found.append(logps.chosen - logps.rejected)
+                found.append(self._margin(batch, scores_without_gradient))
         return found
 
     def _summed(self, value: Tensor) -> Tensor:

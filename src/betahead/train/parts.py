@@ -22,7 +22,7 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError
-from betahead.forward.layout import Kernel
+from betahead.forward.model import PreferenceModel
 from betahead.reference.frozen import FrozenReference
 from betahead.train.arguments import DPOConfig
 
@@ -159,23 +159,33 @@ def with_adapter(
 
 
 def reference_for(
-    policy: PreTrainedModel, given: PreTrainedModel | None, rule: BetaRule, args: DPOConfig, *, new_adapter: bool
+    preference: PreferenceModel, given: PreTrainedModel | None, args: DPOConfig, *, new_adapter: bool
 ) -> FrozenReference:
     """What the policy is held to: the model given, or the policy before training without a second copy if possible.
 
     With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
     as it has not been trained, or a copy when it is needed later: every batch is to be scored as it comes, or the rule
     asks how far the policy has moved.
+
+    Args:
+        preference: policy, rule and losses, which say what is to be scored.
+        given: the reference, where it is another model.
+        args: settings.
+        new_adapter: the policy has an adapter that the reference is without.
     """
-    log_ppl, kernel = rule.ppl_from == "reference", cast("Kernel", args.forward_attention)
+    policy: nn.Module = preference.policy
     if given is not None:
         given.requires_grad_(False)
-        return FrozenReference(
-            cast("PreTrainedModel", nn.Module.to(given, args.device)), wants_log_ppl=log_ppl, kernel=kernel
-        )
-    if new_adapter or (args.precompute_ref_log_probs and rule.kl_sampling is None):
-        return FrozenReference(policy, adapters_off=new_adapter, wants_log_ppl=log_ppl, kernel=kernel)
-    return FrozenReference(deepcopy(policy).requires_grad_(False), wants_log_ppl=log_ppl, kernel=kernel)
+        policy = nn.Module.to(given, args.device)
+    elif not new_adapter and (not args.precompute_ref_log_probs or preference.rule.kl_sampling is not None):
+        policy = deepcopy(policy).requires_grad_(False)
+    return FrozenReference(
+        policy,
+        adapters_off=new_adapter and given is None,
+        wants_log_ppl=preference.rule.ppl_from == "reference",
+        wants_common=preference.objective.needs_common,
+        kernel=preference.kernel,
+    )
 
 
 def tokenized(data: Dataset | Any, tokenizer: PreTrainedTokenizerBase, args: DPOConfig, rule: BetaRule) -> Dataset:

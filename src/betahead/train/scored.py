@@ -1,5 +1,7 @@
 """Columns of a data set that training reads: whether the reference has spoken already, and what a rule is given."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from datasets import Dataset
 
@@ -7,13 +9,17 @@ from betahead.beta.rule import BetaRule
 from betahead.errors import DataError
 
 
-def is_scored(dataset: Dataset, rule: BetaRule) -> bool:
+def is_scored(dataset: Dataset, columns: Sequence[str]) -> bool:
     """Whether the data set holds every column of the reference that the rule and the loss read.
+
+    Args:
+        dataset: tokenized records.
+        columns: what they read.
 
     Raises:
         DataError: when it holds some of them and not others, or one without a finite number in every row.
     """
-    wanted = {"ref_chosen_logps", "ref_rejected_logps"} | ({"ref_log_ppl"} if rule.ppl_from == "reference" else set())
+    wanted = set(columns)
     there = wanted & set(dataset.column_names)
     if there and there != wanted:
         missing = ", ".join(sorted(wanted - there))

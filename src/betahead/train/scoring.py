@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 
-from betahead.beta.rule import BetaRule
 from betahead.data.sources import expanded
 from betahead.errors import ConfigError
+from betahead.forward.model import PreferenceModel
 from betahead.reference.cached import CachedCollator, CachedReference, keys_in
 from betahead.reference.columns import Collate, ScoringReport, Share, with_reference_columns
 from betahead.reference.fingerprint import learns
@@ -65,7 +65,7 @@ class ReferenceScoring:
 
     Args:
         reference: what the policy is held to.
-        rule: reads the reference's log PPL, or not.
+        preference: policy, rule and losses; where neither of these reads a reference, nothing is scored.
         collate: makes batches.
         args: settings.
         accelerator: knows the precision and the other processes.
@@ -80,7 +80,7 @@ class ReferenceScoring:
     def __init__(
         self,
         reference: FrozenReference,
-        rule: BetaRule,
+        preference: PreferenceModel,
         collate: Collate,
         args: DPOConfig,
         accelerator: Accelerator,
@@ -88,12 +88,13 @@ class ReferenceScoring:
         on_scoring: OnScoring | None = None,
     ) -> None:
         self.reference = reference
-        self.rule = rule
+        self.rule = preference.rule
+        self.wanted = preference.needs_reference
         self.collate = collate
         self.args = args
         self.accelerator = accelerator
         self.on_scoring = on_scoring or (_silent if args.disable_tqdm else _printed)
-        folder = cache_place(args.reference_cache, data)
+        folder = cache_place(args.reference_cache, data) if self.wanted else None
         if not args.precompute_ref_log_probs and args.reference_cache is None:
             folder = None
         self.cached: CachedReference | None = None
@@ -102,7 +103,7 @@ class ReferenceScoring:
                 self.cached = CachedReference(reference, folder, device=args.device)
             if not args.precompute_ref_log_probs:
                 self.cached.check_never_learns()
-        elif not args.precompute_ref_log_probs and learns(reference):
+        elif self.wanted and not args.precompute_ref_log_probs and learns(reference):
             raise ConfigError(
                 "`precompute_ref_log_probs` must be True for an adapter that trains weights of the model itself, such "
                 'as `bias="all"`, because turning it off would not give back the reference; set it, or use '
@@ -134,7 +135,9 @@ class ReferenceScoring:
         args, began, pairs, of = self.args, time.perf_counter(), 0, 0
         if dataset is not None:
             check_columns(dataset, self.rule)
-        if dataset is None or is_scored(dataset, self.rule) or not args.precompute_ref_log_probs:
+        if dataset is None or not self.wanted:
+            return dataset
+        if is_scored(dataset, self.reference.columns) or not args.precompute_ref_log_probs:
             return dataset
 
         def told(report: ScoringReport | None = None) -> None:
@@ -176,7 +179,7 @@ class ReferenceScoring:
         Raises:
             ConfigError: it has none, and what is to score it has been trained: the policy would be held to itself.
         """
-        if "ref_chosen_logps" in inputs:
+        if "ref_chosen_logps" in inputs or not self.wanted:
             return inputs
         if trained and learns(self.reference):
             raise ConfigError(

@@ -134,8 +134,10 @@ class PromptSnapshots(TrainerCallback):
 
     def _scores(self, batch: dict[str, Any]) -> tuple[dict[str, Sequence[float | None]], Tensor]:
         pairs = bundled(batch)
-        reference: ReferenceScores = pairs.reference or self.reference.scores(pairs)
-        pairs = bundled(batch | reference.columns())
+        reference: ReferenceScores | None = pairs.reference
+        if reference is None and self.model.needs_reference:
+            reference = self.reference.scores(pairs)
+            pairs = bundled(batch | reference.columns())
         logps, features = self.model.scored(pairs, frozenset({Need.LOG_PPL, Need.LAST_HIDDEN}))
         margin, shaping = self.model.shaped(logps, features, reference)
         rule = self.model.rule

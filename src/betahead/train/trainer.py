@@ -22,7 +22,7 @@ from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import FolderTrainer, hidden_size_of
-from betahead.train.given import check_given, reference_model
+from betahead.train.given import check_given, check_reference_is_read, reference_model
 from betahead.train.heldout import following
 from betahead.train.heldout_checks import check_held_out
 from betahead.train.heldout_rows import held_apart
@@ -119,11 +119,9 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         rule.build(hidden_size_of(policy), seed=args.seed)
         check_best_metric(args, rule, held_out)
         check_schedule_knows_the_rule(optimizers, rule)
-        assert isinstance(args.loss_type, str)
         kernel = cast("Kernel", args.forward_attention)
-        preference = PreferenceModel(
-            policy, rule, loss_kind=args.loss_type, label_smoothing=args.label_smoothing, kernel=kernel
-        )
+        preference = PreferenceModel(policy, rule, objective=args.objective, kernel=kernel)
+        check_reference_is_read(preference, ref_model, args)
         self.oversized: Oversized | None = None
         self._prefix = "eval_"
         self._metrics = {"train": PairMetrics(rule.bounds), "eval": PairMetrics(rule.bounds)}
@@ -147,9 +145,9 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
-        self.reference = reference_for(policy, ref_model, rule, args, new_adapter=peft_config is not None)
+        self.reference = reference_for(preference, ref_model, args, new_adapter=peft_config is not None)
         self.scoring = ReferenceScoring(
-            self.reference, rule, self.collate, args, self.accelerator, train_dataset, on_scoring
+            self.reference, preference, self.collate, args, self.accelerator, train_dataset, on_scoring
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
@@ -281,7 +279,7 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
         mark_trained(inner.policy)
-        inner.rule.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
+        inner.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:

@@ -1,11 +1,19 @@
 """What a comparison asks of a world: its methods, what they are tuned over, and what trained policies are worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PromptTopics:
+    """Which topic each scored prompt has, and how noisy the labels of each topic are planted to be."""
+
+    of_prompt: Int[np.ndarray, " prompts"]
+    label_noise: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,6 +32,9 @@ class Outcome:
         dev: mean reward and KL on the prompts of selection, for a method that is stopped where those are best; None for
             one that trains to its end.
         seconds: wall time of the call.
+        measures: further quantities by their name in `betahead.worlds.measures.MEASURES`; a world leaves out what it
+            does not have. nan where a run has no number.
+        topics: of the prompts, where the world knows them.
     """
 
     reward: Float[np.ndarray, "configs seeds checkpoints prompts"]
@@ -35,6 +46,10 @@ class Outcome:
     log_beta: Float[np.ndarray, "configs seeds topics"] | None
     seconds: float
     dev: Float[np.ndarray, "configs seeds checkpoints two"] | None = None
+    measures: Mapping[str, Float[np.ndarray, "configs seeds checkpoints"]] = field(
+        default_factory=dict[str, np.ndarray]
+    )
+    topics: PromptTopics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

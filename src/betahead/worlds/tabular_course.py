@@ -1,5 +1,6 @@
 """β of a stack of runs while they are trained: where it is, what it does to the policies, and how it is learned."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -41,6 +42,11 @@ class Course:
     def acting(self) -> Float[Tensor, "seeds configs prompts"]:
         """log β of every prompt as the policy sees it."""
         return self.of.acting(self._log_beta(None if self.mover is None else self.offset))
+
+    @property
+    def seen(self) -> Float[Tensor, "seeds configs prompts"]:
+        """The same for somebody who only looks: what the course draws from is left as it was."""
+        return deepcopy(self.of).acting(self._log_beta(None if self.mover is None else self.offset))
 
     @property
     def reads_kl(self) -> bool:

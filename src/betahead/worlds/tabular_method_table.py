@@ -72,12 +72,13 @@ class TabularMethod:
     Args:
         described: what a plan may know of it.
         learning: how β is set, for the values of all configurations.
-        lean: what is added to log β of each train prompt, or None.
-        weight: how much each train prompt's pairs count, or None.
+        lean: what is added to log β of each prompt of the world, or None.
+        weight: how much each prompt's pairs count, or None.
         level: factor on the configuration's `beta`.
         pairs: the pairs that are read, made from those of the world.
         of_batch: whether β belongs to the batch, so that prompts have none of their own.
         stopped: whether a run ends at the checkpoint that is best on the prompts of selection.
+        tempered: whether σ(β·h) is read with one temperature, fitted on the pairs of the prompts of selection.
         bonus: added to every prompt's reward and win rate; a device for testing comparisons.
     """
 
@@ -89,13 +90,14 @@ class TabularMethod:
     pairs: Callable[[TabularWorld, TabularPairs], TabularPairs] = _as_sampled
     of_batch: bool = False
     stopped: bool = False
+    tempered: bool = False
     bonus: float = 0.0
 
     def runs(self, values: Values, planted: Planted) -> Runs:
         """The stack of runs of all configurations."""
-        configs = values["beta"].shape[0]
+        configs, train = values["beta"].shape[0], planted.world.splits["train"]
         lean, weight = (
-            None if given is None else given(planted)[:, None].expand(-1, configs, -1)
+            None if given is None else given(planted)[:, None, train].expand(-1, configs, -1)
             for given in (self.lean, self.weight)
         )
         log_beta = (self.level * values["beta"]).log()[None, :, None]
@@ -103,7 +105,7 @@ class TabularMethod:
 
     def to_dict(self) -> dict[str, Any]:
         """What the row declares, as plain values; the code behind it is named by the version of the package."""
-        row = {"level": self.level, "of_batch": self.of_batch, "stopped": self.stopped, "bonus": self.bonus}
+        row = {name: getattr(self, name) for name in ("level", "of_batch", "stopped", "tempered", "bonus")}
         return {**asdict(self.described), **row}
 
 
@@ -116,15 +118,15 @@ def log_ppl_lean(power: float) -> Callable[[Planted], Float[Tensor, "seeds promp
 
     def lean(planted: Planted) -> Float[Tensor, "seeds prompts"]:
         logs = answer_nll(planted.world).log()
-        return power * (logs - logs.mean(-1, keepdim=True))
+        train = logs[:, planted.world.splits["train"]]
+        return power * (logs - train.mean(-1, keepdim=True))
 
     return lean
 
 
 def answer_nll(world: TabularWorld) -> Float[Tensor, "seeds prompts"]:
-    """Mean negative log-probability that the reference gives its own answers to each train prompt, nats, ≥ 1e-2."""
-    logps = world.ref_logps[:, : world.settings.train_prompts]
-    return -(logps.exp() * logps).sum(-1).clamp(max=-_SMALLEST_NLL)
+    """Mean negative log-probability that the reference gives its own answers to each prompt, nats, ≥ 1e-2."""
+    return -(world.ref_logps.exp() * world.ref_logps).sum(-1).clamp(max=-_SMALLEST_NLL)
 
 
 def _fixed(name: str, summary: str, *, parent: str | None = None, needs_truth: bool = False) -> WorldMethod:
@@ -169,13 +171,13 @@ def _heldout(values: Values, planted: Planted) -> BetaLearning:
 def _oracle_lean(planted: Planted) -> Float[Tensor, "seeds prompts"]:
     world = planted.world
     multiplier = torch.tensor(planted.oracle.multiplier, dtype=torch.float64)
-    return multiplier.log()[world.topic[: world.settings.train_prompts]].expand(len(world.seeds), -1)
+    return multiplier.log()[world.topic].expand(len(world.seeds), -1)
 
 
 def _oracle_weight(planted: Planted) -> Float[Tensor, "seeds prompts"]:
     world = planted.world
     kept = (~torch.tensor(planted.oracle.dropped)).double()
-    return kept[world.topic[: world.settings.train_prompts]].expand(len(world.seeds), -1)
+    return kept[world.topic].expand(len(world.seeds), -1)
 
 
 _RULES = (
@@ -186,6 +188,12 @@ _RULES = (
         ),
         level=_NO_BETA,
         stopped=True,
+    ),
+    TabularMethod(
+        described=_fixed(
+            "fixed_tempered", "one β, and one temperature for σ(β·h), fitted on the pairs of dev", parent="fixed"
+        ),
+        tempered=True,
     ),
     TabularMethod(
         described=WorldMethod(

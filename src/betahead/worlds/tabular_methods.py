@@ -14,8 +14,10 @@ from torch import Tensor
 
 from betahead.errors import ConfigError
 from betahead.worlds.named import named_world
-from betahead.worlds.outcome import MethodWorld, Outcome, WorldMethod
+from betahead.worlds.outcome import MethodWorld, Outcome, PromptTopics, WorldMethod
 from betahead.worlds.tabular import Scores, TabularWorld, kl_quartiles, tabular_world
+from betahead.worlds.tabular_controls import ControlledBeta
+from betahead.worlds.tabular_measures import TABULAR_MEASURES, TabularMeasures
 from betahead.worlds.tabular_method_table import SHARED_AXES, TABULAR_METHODS, Planted, Values, planted_effect
 from betahead.worlds.tabular_oracles import oracle_of, recorded
 from betahead.worlds.tabular_pairs import TabularPairs, sampled_pairs
@@ -59,6 +61,10 @@ class _TabularMethodWorld:
         world = tabular_world(self.settings, _TRUTH_SEEDS)
         return tuple(kl_quartiles(world, self.settings.scored_split).tolist())
 
+    def measures(self) -> tuple[str, ...]:
+        """The names of what it measures beside gold and KL."""
+        return TABULAR_MEASURES
+
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "settings": asdict(self.settings),
@@ -83,16 +89,19 @@ class _TabularMethodWorld:
         values = _values(row.described, configurations)
         world, pairs = _world_of(self.settings, tuple(seeds))
         planted = Planted(world=world, oracle=self._oracle)
-        scored, kept = _scored_prompts(self.settings, split)
-        dev = _scored_prompts(self.settings, "eval")[0]
+        (scored, kept), dev = (_scored_prompts(self.settings, which) for which in (split, "eval"))
+        learning = row.learning(values, planted)
+        # The β of a control has no bearing on its prompt, so other prompts get no lean of their own either.
+        lean = None if row.lean is None or isinstance(learning, ControlledBeta) else row.lean(planted)
         trained = train(
             world,
             row.pairs(world, pairs),
             row.runs(values, planted),
             COMPARED,
-            row.learning(values, planted),
-            splits=[scored, dev] if row.stopped and dev != scored else [scored],
+            learning,
+            splits=[scored, dev[0]] if row.stopped and dev[0] != scored else [scored],
             by_prompt=True,
+            measuring=TabularMeasures(world, scored=(scored, kept), dev=dev, lean=lean, tempered=row.tempered),
         )
         scores = trained.by_prompt
         assert scores is not None
@@ -106,6 +115,11 @@ class _TabularMethodWorld:
             log_beta=None if row.of_batch else _array(_topic_means(world, trained.log_beta)),
             seconds=time.perf_counter() - began,
             dev=_array(_on_dev(self.settings, trained, scores)) if row.stopped else None,
+            measures={name: value.swapaxes(0, 1) for name, value in trained.measured.items()},
+            topics=PromptTopics(
+                of_prompt=world.topic[world.splits[scored]][kept].numpy(),
+                label_noise=tuple(topic.label_noise for topic in self.settings.topics),
+            ),
         )
 
 

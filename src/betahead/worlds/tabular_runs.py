@@ -1,9 +1,10 @@
 """What is trained in a tabular world, how, and what comes out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -113,6 +114,7 @@ class Trained:
         table: each train prompt's own logits at the end, before they are scaled by the world's `private`.
         log_beta: log β of the train prompts at the end, as the policy sees it.
         by_prompt: scores of every prompt of a split, checkpoints before prompts, where they were asked for.
+        measured: further numbers of every checkpoint, where they were asked for.
     """
 
     scores: Scores
@@ -121,6 +123,9 @@ class Trained:
     log_beta: Float[Tensor, "seeds configs prompts"]
     splits: tuple[Split, ...] = SCORED
     by_prompt: Scores | None = None
+    measured: Mapping[str, Float[np.ndarray, "seeds configs checkpoints"]] = field(
+        default_factory=dict[str, np.ndarray]
+    )
 
     @property
     def diverged(self) -> Bool[Tensor, "seeds configs"]:

@@ -1,6 +1,7 @@
 """Train thousands of tabular policies at once: seeds × configurations, exact reward and KL along the way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,19 @@ from betahead.worlds.world import Split
 _AT_ONCE = 2**20
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Policies and β at a checkpoint: θ, each train prompt's own logits, and log β of the train prompts."""
+
+    shared: Float[Tensor, "seeds configs features"]
+    table: Float[Tensor, "seeds configs prompts answers"]
+    log_beta: Float[Tensor, "seeds configs prompts"]
+
+
+Measuring = Callable[[Moment], Mapping[str, Float[np.ndarray, "seeds configs"]]]
+"""What is measured at every checkpoint, by name."""
+
+
 def train(
     world: TabularWorld,
     pairs: TabularPairs,
@@ -29,12 +43,14 @@ def train(
     *,
     splits: Sequence[Split] = SCORED,
     by_prompt: bool = False,
+    measuring: Measuring | None = None,
 ) -> Trained:
     """Train every configuration in the world of every seed; each run is the same as if it were trained alone.
 
     Args:
         splits: the prompts that policies are scored on.
         by_prompt: keep the scores of every prompt of the first of them.
+        measuring: further numbers of every checkpoint; nothing of the training depends on it.
     """
     training, learning = training or Training(), learning or HeldBeta()
     largest = max(pairs.prompt.numel(), world.gold.numel(), 1)
@@ -43,7 +59,9 @@ def train(
     for first in range(0, runs.learning_rate.shape[0], size):
         some = slice(first, first + size)
         parts.append(
-            _train(world, pairs, runs.configs(some), training, learning.configs(some), tuple(splits), by_prompt)
+            _train(
+                world, pairs, runs.configs(some), training, learning.configs(some), tuple(splits), by_prompt, measuring
+            )
         )
     each = [part.by_prompt for part in parts if part.by_prompt is not None]
     return Trained(
@@ -53,6 +71,7 @@ def train(
         log_beta=torch.cat([part.log_beta for part in parts], dim=1),
         splits=tuple(splits),
         by_prompt=_of_parts(each, partial(torch.cat, dim=1)) if each else None,
+        measured={name: np.concatenate([part.measured[name] for part in parts], axis=1) for name in parts[0].measured},
     )
 
 
@@ -77,6 +96,7 @@ def _train(
     learning: BetaLearning,
     splits: tuple[Split, ...],
     by_prompt: bool,
+    measuring: Measuring | None,
 ) -> Trained:
     seeds, configs = len(world.seeds), runs.learning_rate.shape[0]
     prompts, answers = world.settings.train_prompts, world.settings.answers
@@ -85,11 +105,19 @@ def _train(
     weight = _pair_weights(pairs, runs, prompts)
     beta = Course(world, runs, learning, training, None if held_out is None else _weighed(world, held_out, runs))
 
+    unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
+
+    def own(flat: Tensor) -> Float[Tensor, "seeds configs prompts answers"]:
+        return flat.unflatten(-1, (prompts, answers)) if world.private > 0 else unused
+
     scored: list[list[Scores]] = []
+    measured: list[Mapping[str, np.ndarray]] = []
     batches = _batches(world, pairs, training)
     for step in range(training.steps + 1):
         if step in training.scored_steps:
             scored.append([_scores(world, policies.at, split) for split in splits])
+            if measuring is not None:
+                measured.append(measuring(Moment(policies.at.shared, own(policies.at.table), beta.seen)))
         if step == training.steps:
             break
         if beta.reads_kl:
@@ -104,14 +132,14 @@ def _train(
         policies.step(policies.gradient(beta.push(margin, batch, share), batch.pairs), share)
         beta.look_back(margin, batch, policies, share)
 
-    unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
     return Trained(
         scores=_stacked([[mean_scores(scores) for scores in by_split] for by_split in scored]),
         shared=policies.at.shared,
-        table=policies.at.table.unflatten(-1, (prompts, answers)) if world.private > 0 else unused,
+        table=own(policies.at.table),
         log_beta=beta.acting,
         splits=splits,
         by_prompt=_each_prompt([by_split[0] for by_split in scored]) if by_prompt else None,
+        measured={name: np.stack([each[name] for each in measured], axis=-1) for name in (measured or [{}])[0]},
     )
 
 

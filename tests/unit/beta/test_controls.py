@@ -18,6 +18,7 @@ from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
 from betahead.errors import ConfigError, DataError
 from betahead.forward.model import PreferenceModel
+from betahead.losses.objective import objective_of
 from betahead.losses.preference import preference_loss
 from betahead.train.trainer import DPOTrainer
 from betahead.types import PromptFeatures, Shaping
@@ -145,7 +146,7 @@ def test_a_control_comes_back_from_its_files_and_goes_on_as_before(
 
 def test_a_control_is_refused_with_another_loss_than_the_logistic_one() -> None:
     with pytest.raises(ConfigError, match=r"^`loss\.kind` must be sigmoid with this beta rule, but is ipo instead;"):
-        PreferenceModel(tiny.qwen2(), PermutedBeta(FixedBeta()), loss_kind="ipo")
+        PreferenceModel(tiny.qwen2(), PermutedBeta(FixedBeta()), objective=objective_of("ipo"))
 
 
 @pytest.mark.parametrize("control", CONTROLS)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from betahead.beta.heldout import beta_slopes, chained, coefficient, coefficient_slope, held_out_loss
-from betahead.losses.links import link_named
+from betahead.losses.links import robust, sigmoid
 
 LEVEL = 0.3
+LINKS = {"sigmoid": sigmoid, "robust": robust}
 
 
 def a_few(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -21,7 +22,7 @@ def a_few(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def row(beta: Tensor, margin: Tensor, kind: str, smoothing: float) -> Tensor:
-    return LEVEL / beta * link_named(kind, smoothing).loss(beta * margin, beta, smoothing)
+    return LEVEL / beta * LINKS[kind](beta * margin, beta, label_smoothing=smoothing)
 
 
 def test_the_coefficient_is_the_derivative_of_the_training_row_by_the_margin() -> None:

@@ -6,7 +6,7 @@ import torch
 from bandit import GaussianBandit
 
 from betahead.compare.score import from_text, joined, over_prompts, scores_of, to_text
-from betahead.worlds.outcome import Outcome
+from betahead.worlds.outcome import Outcome, PromptTopics
 from betahead.worlds.tabular_frontier import reward_at_kl
 
 
@@ -104,9 +104,53 @@ def test_scores_come_back_bit_by_bit_from_their_text():
     assert again.values.keys() == scores.values.keys()
     for name, value in scores.values.items():
         np.testing.assert_array_equal(again.values[name], value)
-    for name in ("path", "finite", "log_beta"):
+    for name in ("path", "finite", "log_beta", "by_topic"):
         np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
-    assert (again.checkpoints, again.seconds) == (scores.checkpoints, scores.seconds)
+    assert (again.checkpoints, again.seconds, again.peak_gib) == (scores.checkpoints, scores.seconds, scores.peak_gib)
+    assert not again.measured and again.topic_noise == ()
+
+
+def test_measures_and_topics_come_back_bit_by_bit_too():
+    run = replace(
+        one_run([0.0, 1.0, 3.0], [0.0, 1.0, 4.0]),
+        measures={"held_out_nll": np.array([[[0.7, 0.6, np.nan]]]), "cut": np.array([[[0.0, 0.1, 0.2]]])},
+        topics=PromptTopics(of_prompt=np.array([1]), label_noise=(0.0, 0.25)),
+    )
+    scores = scores_of(run, [0.25], [0.5])
+    again = from_text(to_text(scores))
+    assert list(again.measured) == ["held_out_nll", "cut"] and again.topic_noise == scores.topic_noise == (0.25,)
+    for name, value in scores.measured.items():
+        np.testing.assert_array_equal(again.measured[name], value)
+    np.testing.assert_array_equal(again.by_topic, scores.by_topic)
+    kept = over_prompts(again)
+    assert kept.by_topic.shape == (1, 4, 0) and kept.topic_noise == ()
+
+
+def test_a_measure_is_read_where_each_component_is_read():
+    dev = np.array([[0.0, 0.0], [2.0, 1.0], [1.0, 4.0]])[None, None]
+    run = replace(
+        one_run([0.0, 1.0, 3.0], [0.0, 1.0, 4.0]),
+        measures={"cut": np.array([[[0.0, 0.1, 0.5]]])},
+    )
+    # Components: reward, win rate, reward − κ·KL, gold at KL 0.25 (half of the way to the second checkpoint) and 9.
+    found = scores_of(run, [0.25, 9.0], [0.5])
+    np.testing.assert_allclose(found.measured["cut"], [[0.5, 0.5, 0.5, 0.05, 0.5]])
+    assert found.of("cut").tolist() == [[0.5]] and found.place("cut") == 0 and found.place("gold_at_kl_0") == 3
+    # One that is stopped ends at the second.
+    stopped = scores_of(replace(run, dev=dev), [0.25, 9.0], [0.5])
+    np.testing.assert_allclose(stopped.measured["cut"], [[0.1, 0.1, 0.1, 0.05, 0.5]])
+
+
+def test_components_are_read_on_the_prompts_of_each_topic():
+    reward = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 6.0]])[None, None]
+    run = replace(
+        outcome_of(reward, np.ones_like(reward), same_prompts=False),
+        topics=PromptTopics(of_prompt=np.array([0, 0, 2]), label_noise=(0.1, 0.2, 0.3)),
+    )
+    found = scores_of(run, [], [0.5])
+    assert found.topic_noise == (0.1, 0.3), "a topic without a prompt is not there"
+    np.testing.assert_allclose(found.by_topic[0, found.place("reward")], [1.5, 6.0])
+    np.testing.assert_allclose(found.by_topic[0, found.place("gold_minus_kl_0")], [1.0, 5.5])
 
 
 def test_runs_of_several_calls_are_joined_in_the_order_asked_for():

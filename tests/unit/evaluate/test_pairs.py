@@ -15,6 +15,7 @@ from betahead.data.collate import PairCollator
 from betahead.errors import DataError
 from betahead.evaluate.pairs import PairScores, score_pairs, summary_of, wins
 from betahead.forward.model import PreferenceModel
+from betahead.losses.objective import objective_of
 from betahead.reference.frozen import FrozenReference
 
 CPU = torch.device("cpu")
@@ -52,7 +53,7 @@ def scores_of(margins, beta=0.1, lengths=None, prompts=None, domains=None):
         rejected_tokens=np.array([rejected for _, rejected in lengths]),
         prompt_id=np.array(prompts or [str(n) for n in range(count)]),
         domain=np.array(domains or [""] * count),
-        per_token=False,
+        unit="nats",
     )
 
 
@@ -117,7 +118,7 @@ def test_reference_columns_of_the_records_are_not_read():
 
 
 def test_ipo_scores_margins_per_token():
-    plain, per_token = scored(model_of()), scored(model_of(loss_kind="ipo"))
+    plain, per_token = scored(model_of()), scored(model_of(objective=objective_of("ipo")))
     expected = (plain.chosen_logps - plain.reference_chosen_logps) / plain.chosen_tokens - (
         plain.rejected_logps - plain.reference_rejected_logps
     ) / plain.rejected_tokens

@@ -8,6 +8,7 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.rule import Need
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
+from betahead.losses.objective import objective_of
 from betahead.types import PairBatch
 
 
@@ -83,9 +84,4 @@ def test_a_perspective_rule_is_refused_with_a_loss_it_was_not_derived_for() -> N
         "with another loss."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        PreferenceModel(tiny.qwen2(), tiny.built(learning="perspective"), loss_kind="hinge")
-
-
-def test_a_loss_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^`loss\.kind` must be one of hinge, ipo, robust, sigmoid, but is 'kto'"):
-        PreferenceModel(tiny.qwen2(), FixedBeta(0.1), loss_kind="kto")
+        PreferenceModel(tiny.qwen2(), tiny.built(learning="perspective"), objective=objective_of("hinge"))

@@ -1,58 +1,47 @@
 import math
-import re
 
 import pytest
 import torch
 
-from betahead.errors import ConfigError
-from betahead.losses.links import LINKS, link_named
+from betahead.losses import links
+from betahead.losses.table import LOSSES
 
 ZERO, HALF = torch.zeros(1), torch.full((1,), 0.5)
+LINKS = {kind: row for kind, row in LOSSES.items() if row.reads == "margin"}
 
 
 def test_the_values_at_margin_zero_are_those_of_the_docstrings() -> None:
     for smoothing in (0.0, 0.1, 0.4):
-        for kind in ("sigmoid", "robust"):
-            assert LINKS[kind].loss(ZERO, HALF, smoothing).item() == pytest.approx(math.log(2))
-    assert LINKS["hinge"].loss(ZERO, HALF, 0.0).item() == 1.0
-    assert LINKS["ipo"].loss(ZERO, HALF, 0.0).item() == 1.0
+        for link in (links.sigmoid, links.robust):
+            assert link(ZERO, HALF, label_smoothing=smoothing).item() == pytest.approx(math.log(2))
+        assert links.simpo(ZERO + 0.7, HALF, label_smoothing=smoothing, simpo_gamma=0.7).item() == pytest.approx(
+            math.log(2)
+        )
+    assert links.hinge(ZERO, HALF).item() == 1.0
+    assert links.ipo(ZERO, HALF).item() == 1.0
+    assert links.discopop(ZERO, HALF).item() == pytest.approx((math.log(2) + 1) / 2)
+    assert links.exo_pair(ZERO, HALF, label_smoothing=0.2).item() == pytest.approx(
+        -math.log(2) - math.log(0.2 * 0.8) / 2
+    )
 
 
 def test_the_hinge_is_exactly_zero_from_one_on() -> None:
-    assert LINKS["hinge"].loss(torch.tensor([1.0, 2.0, 50.0]), torch.ones(3), 0.0).tolist() == [0.0, 0.0, 0.0]
+    assert links.hinge(torch.tensor([1.0, 2.0, 50.0]), torch.ones(3)).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_extreme_margins_stay_finite_with_finite_gradients() -> None:
-    for kind, link in LINKS.items():
-        z = torch.tensor([-1e4, 1e4], requires_grad=True)
-        loss = link.loss(z, torch.ones(2), 0.2 if link.smooths else 0.0)
-        loss.sum().backward()
-        assert loss.isfinite().all(), kind
-        assert z.grad is not None and z.grad.isfinite().all(), kind
+def test_exo_is_zero_with_no_slope_where_the_policy_says_what_the_labels_do() -> None:
+    z = torch.tensor([math.log(0.9 / 0.1)], dtype=torch.float64, requires_grad=True)
+    loss = links.exo_pair(z, z.detach(), label_smoothing=0.1)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-12)
+    assert z.grad is not None and z.grad.item() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_an_unknown_link_is_refused_with_the_names_that_exist() -> None:
-    wanted = "`loss.kind` must be one of hinge, ipo, robust, sigmoid, but is 'dpo' instead."
-    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        link_named("dpo")
-
-
-@pytest.mark.parametrize("smoothing", [-0.1, 0.5, 1.0, float("nan")])
-def test_a_smoothing_out_of_range_is_refused(smoothing: float) -> None:
-    wanted = f"`loss.label_smoothing` must be in [0, 0.5), but is {smoothing} instead."
-    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        link_named("sigmoid", smoothing)
-
-
-@pytest.mark.parametrize("kind", ["hinge", "ipo"])
-def test_a_smoothing_that_would_be_ignored_is_refused(kind: str) -> None:
-    wanted = (
-        f"`loss.label_smoothing` must be 0 with `loss.kind` {kind}, but is 0.1 instead; "
-        "use sigmoid or robust to smooth labels."
-    )
-    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
-        link_named(kind, 0.1)
-
-
-def test_only_ipo_reads_per_token_margins() -> None:
-    assert [kind for kind, link in LINKS.items() if link.per_token] == ["ipo"]
+@pytest.mark.parametrize("kind", sorted(LINKS))
+def test_extreme_margins_stay_finite_with_finite_gradients(kind: str) -> None:
+    z = torch.tensor([-1e4, 1e4], requires_grad=True)
+    smoothing = {} if LINKS[kind].smooths == "no" else {"label_smoothing": 0.2}
+    loss = LINKS[kind].loss(z, torch.ones(2), **smoothing)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert z.grad is not None and z.grad.isfinite().all()

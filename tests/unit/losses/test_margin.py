@@ -34,3 +34,9 @@ def test_both_are_exactly_zero_where_the_policy_is_the_reference() -> None:
     same = ReferenceScores(chosen_logps=policy.chosen, rejected_logps=policy.rejected)
     for per_token in (False, True):
         assert [ratio.item() for ratio in logratios(policy, same, per_token=per_token)] == [0.0, 0.0]
+
+
+def test_without_a_reference_it_is_the_policys_own_log_probability() -> None:
+    policy, _ = scores([(-3.0, -8.0, -1.0, -1.0, 3, 4)])
+    assert [side.item() for side in logratios(policy, None)] == [-3.0, -8.0]
+    assert [side.item() for side in logratios(policy, None, per_token=True)] == [-1.0, -2.0]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from betahead.reference.row_keys import RowKeyMaker
 
-MAKER = RowKeyMaker(fingerprint="ab" * 16, wants_log_ppl=True)
 PLAIN = RowKeyMaker(fingerprint="ab" * 16)
+MAKER = RowKeyMaker(fingerprint="ab" * 16, columns=(*PLAIN.columns, "ref_log_ppl"))
 IDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4)
 
 
@@ -50,9 +50,17 @@ def test_swapped_labels_have_the_same_keys_swapped() -> None:
     assert a == b[::-1]
 
 
+def test_the_first_tokens_of_an_answer_have_the_key_of_an_answer_that_ends_there() -> None:
+    columns = (*PLAIN.columns, "ref_chosen_common_logps", "ref_rejected_common_logps")
+    common = RowKeyMaker(fingerprint=PLAIN.fingerprint, columns=columns)
+    (found,) = common.of_records([row([1, 2], [3, 4, 5], [6])])
+    whole, ended = PLAIN.of_records([row([1, 2], [3, 4, 5], [6]), row([1, 2], [3], [6])])
+    assert found == (*whole, *ended)
+
+
 def test_another_reference_has_other_keys() -> None:
     rows = [row([1, 2], [3], [4])]
-    other = RowKeyMaker(fingerprint="cd" * 16, wants_log_ppl=True)
+    other = RowKeyMaker(fingerprint="cd" * 16, columns=(*PLAIN.columns, "ref_log_ppl"))
     assert not set(MAKER.of_records(rows)[0]) & set(other.of_records(rows)[0])
 
 

@@ -7,11 +7,20 @@ import tiny
 import trl
 
 from betahead.errors import ConfigError
+from betahead.losses.settings import DEFAULTS
 from betahead.train.arguments import DPOConfig
 
 MESSAGES: list[tuple[dict[str, Any], str]] = [
-    ({"loss_type": ["sigmoid", "sft"]}, "`loss_type` must name one loss, but is ['sigmoid', 'sft'] instead."),
-    ({"loss_type": "kto"}, "`loss.kind` must be one of hinge, ipo, robust, sigmoid, but is 'kto' instead."),
+    ({"loss_type": []}, "`loss.kind` must be the name of a loss or a list of names, but is [] instead."),
+    (
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]},
+        "`loss.weights` must be a list of one positive number for each of sigmoid, sft, but is [1.0] instead.",
+    ),
+    (
+        {"loss_type": ["sigmoid", "sft"], "max_batch_tokens": 512},
+        "`max_batch_tokens` must be None with `loss.kind` sft, which acts on all pairs of a pass together, but is 512 "
+        "instead; choose a smaller `per_device_train_batch_size`.",
+    ),
     (
         {"loss_type": "ipo", "label_smoothing": 0.1},
         "`loss.label_smoothing` must be 0 with `loss.kind` ipo, but is 0.1 instead; use sigmoid or robust to smooth "
@@ -68,6 +77,19 @@ def test_a_setting_that_cannot_be_used_is_refused_in_one_sentence(
 
 def test_a_list_of_one_loss_is_that_loss_as_in_trl(tmp_path: Path) -> None:
     assert tiny.arguments(tmp_path, loss_type=["hinge"]).loss_type == "hinge"
+    assert tiny.arguments(tmp_path, loss_type=["sigmoid", "sft"]).loss_type == ["sigmoid", "sft"]
+
+
+def test_the_objective_has_the_losses_weights_and_settings_of_the_fields(tmp_path: Path) -> None:
+    given = {"label_smoothing": 0.1, "ld_alpha": 0.5, "f_divergence_type": "forward_kl"}
+    args = tiny.arguments(tmp_path, loss_type=["robust", "sft"], loss_weights=[1.0, 0.2], **given)
+    assert (args.objective.kinds, args.objective.weights) == (("robust", "sft"), (1.0, 0.2))
+    assert {name: getattr(args.objective.settings, name) for name in given} == given
+
+
+def test_the_defaults_of_the_settings_are_those_of_the_losses(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path)
+    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS
 
 
 def test_every_field_that_is_not_of_transformers_or_ours_is_trls() -> None:
@@ -81,6 +103,8 @@ def test_every_field_that_is_not_of_transformers_or_ours_is_trls() -> None:
         "reference_cache",
         "forward",
         "forward_attention",
+        "simpo_gamma",
+        "dr_dpo_beta",
     }
     transformers_own = set(DPOConfig.__mro__[1].__dataclass_fields__)
     added = set(DPOConfig.__dataclass_fields__) - transformers_own

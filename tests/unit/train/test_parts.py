@@ -18,6 +18,7 @@ from transformers import (
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError, DataError
+from betahead.forward.model import PreferenceModel
 from betahead.train.parts import (
     causal_model,
     reference_for,
@@ -161,14 +162,14 @@ def test_a_model_that_came_with_its_adapter_cannot_be_its_own_live_reference(tmp
 def test_the_reference_is_the_policy_itself_a_copy_or_the_model_given(tmp_path: Path) -> None:
     policy, other = tiny.qwen2(), tiny.qwen2(1)
     before, live = tiny.arguments(tmp_path), tiny.arguments(tmp_path, precompute_ref_log_probs=False)
-    rule = FixedBeta(0.1)
-    assert reference_for(policy, None, rule, before, new_adapter=False).model is policy
-    copy = reference_for(policy, None, rule, live, new_adapter=False).model
+    preference = PreferenceModel(policy, FixedBeta(0.1))
+    assert reference_for(preference, None, before, new_adapter=False).model is policy
+    copy = reference_for(preference, None, live, new_adapter=False).model
     assert copy is not policy
     assert not any(p.requires_grad for p in copy.parameters())
     assert all(p.requires_grad for p in policy.parameters())
-    assert reference_for(policy, None, rule, live, new_adapter=True).adapters_off
-    assert reference_for(policy, other, rule, live, new_adapter=False).model is other
+    assert reference_for(preference, None, live, new_adapter=True).adapters_off
+    assert reference_for(preference, other, live, new_adapter=False).model is other
     assert not any(p.requires_grad for p in other.parameters())
 
 
@@ -184,7 +185,8 @@ def test_the_reference_is_the_policy_itself_a_copy_or_the_model_given(tmp_path: 
 def test_the_reference_scores_prompts_only_for_a_rule_that_reads_it(
     rule: dict[str, str], wanted: bool, tmp_path: Path
 ) -> None:
-    reference = reference_for(tiny.qwen2(), None, tiny.built(**rule), tiny.arguments(tmp_path), new_adapter=False)
+    preference = PreferenceModel(tiny.qwen2(), tiny.built(**rule))
+    reference = reference_for(preference, None, tiny.arguments(tmp_path), new_adapter=False)
     assert bool(reference.needs) == wanted
 
 

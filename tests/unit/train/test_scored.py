@@ -6,9 +6,7 @@ import pytest
 import tiny
 from datasets import Dataset
 
-from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
-from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError, DataError
 from betahead.train.scored import is_scored
 from betahead.train.trainer import DPOTrainer
@@ -30,14 +28,14 @@ def trainer(folder: Path, data: Any, **parts: Any) -> DPOTrainer:
 
 
 def test_a_data_set_is_scored_when_every_column_that_is_read_is_there() -> None:
-    assert is_scored(scored(), FixedBeta(0.1))
-    assert not is_scored(Dataset.from_list(tiny.records(3)), FixedBeta(0.1))
+    assert is_scored(scored(), tuple(SCORES))
+    assert not is_scored(Dataset.from_list(tiny.records(3)), tuple(SCORES))
     missing = (
         "the data must hold all columns of the reference or none, but lack ref_log_ppl beside ref_chosen_logps, "
         "ref_rejected_logps; add them, or remove the others to have the reference scored."
     )
     with pytest.raises(DataError, match=f"^{re.escape(missing)}$"):
-        is_scored(scored(), LearnedBeta(ppl_from="reference"))
+        is_scored(scored(), (*SCORES, "ref_log_ppl"))
 
 
 @pytest.mark.parametrize(

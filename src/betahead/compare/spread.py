@@ -1,0 +1,76 @@
+"""How far the runs of a method spread over seeds and configurations, against those of another."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from betahead.compare.panel_records import IntervalRecord, SpreadRow
+from betahead.compare.plan import GOLD_METRICS, MetricName
+from betahead.compare.work import Finished
+from betahead.stats.bootstrap import statistic_interval
+
+_REPLICATES = 500
+
+Pool = Float[np.ndarray, "configurations seeds"]
+Counts = Float[np.ndarray, "replicates configurations"]
+Spread = Callable[[Pool, Counts], Float[np.ndarray, " replicates"]]
+
+
+def spread_rows(finished: Finished) -> list[SpreadRow]:
+    """The spread of A minus that of B, for every comparison and metric of gold; the interval resamples configurations.
+
+    Both methods were run at the same points of the shared axes, so the difference is a paired one. Nothing is selected:
+    all of the pool counts, with the worst that runs showed which diverged.
+    """
+    resolved = finished.resolved
+    plan = resolved.plan
+    rows: list[SpreadRow] = []
+    for metric in resolved.metrics:
+        if metric not in GOLD_METRICS:
+            continue
+        for cell in plan.cells:
+            for one in plan.comparisons:
+                a, b = (_values(finished, cell, method, metric) for method in (one.a, one.b))
+                rows.append(
+                    SpreadRow(
+                        cell=cell,
+                        metric=metric,
+                        a=one.a,
+                        b=one.b,
+                        over_seeds=_difference(finished, a, b, over_seeds) if plan.pool.seeds > 1 else None,
+                        over_configurations=_difference(finished, a, b, over_configurations),
+                    )
+                )
+    return rows
+
+
+def over_seeds(values: Pool, counts: Counts) -> Float[np.ndarray, " replicates"]:
+    """The standard deviation between the seeds of a configuration, its variance averaged over configurations."""
+    return np.sqrt((counts @ np.var(values, axis=1, ddof=1)) / counts.sum(axis=1))
+
+
+def over_configurations(values: Pool, counts: Counts) -> Float[np.ndarray, " replicates"]:
+    """The standard deviation between the configurations' means over seeds."""
+    means = values.mean(axis=1)
+    total = counts.sum(axis=1)
+    centred = means - ((counts @ means) / total)[:, None]
+    return np.sqrt(np.sum(counts * centred**2, axis=1) / np.maximum(total - 1.0, 1.0))
+
+
+def _values(finished: Finished, cell: str, method: str, metric: MetricName) -> Pool:
+    dev = finished.dev[cell, method]
+    return np.mean([dev[name] for name in finished.resolved.components(metric, cell)], axis=0)
+
+
+def _difference(finished: Finished, a: Pool, b: Pool, spread: Spread) -> IntervalRecord:
+    plan = finished.resolved.plan
+    return IntervalRecord.of(
+        statistic_interval(
+            lambda counts: spread(a, counts) - spread(b, counts),
+            np.arange(len(a)),
+            seed=plan.seed,
+            replicates=_REPLICATES,
+            level=1.0 - plan.alpha,
+        )
+    )
