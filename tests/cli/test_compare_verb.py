@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from betahead.cli.compare import compare
+from betahead.compare.self_test import Size
 from betahead.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,22 @@ def in_process(*words):
     ("words", "sentence"),
     [
         ((), "PLAN must be given, but is missing; see configs/compare for plans to start from."),
-        (("tiny.yaml", "--self-test"), "PLAN must be left out with --self-test, but is tiny.yaml instead."),
+        (
+            ("tiny.yaml", "--self-test"),
+            "PLAN must be left out with --self-test, but is tiny.yaml instead; it would have no effect.",
+        ),
+        (
+            ("--self-test", "--worker"),
+            "--worker must be left out with --self-test, but is given; it would have no effect.",
+        ),
+        (
+            ("tiny.yaml", "--dry-run", "--workers", "2"),
+            "--workers must be left out with --dry-run, but is 2 instead; it would have no effect.",
+        ),
+        (
+            ("tiny.yaml", "--worker", "--storage", "sqlite:///work.db", "--output", "here"),
+            "--output must be left out with --worker, but is here instead; it would have no effect.",
+        ),
         (
             ("tiny.yaml", "--worker"),
             "--storage must be given with --worker, but is missing; it is the URL of the comparison.",
@@ -125,3 +141,15 @@ def test_a_dry_run_says_what_it_costs_and_can_find_and_writes_nothing(tmp_path, 
     assert (found["pool_runs"], found["finals"], found["tests_per_family"]) == (6, 8, 2)
     assert found["plan_hash"] in shown
     assert not (tmp_path / "comparisons").exists()
+
+
+def test_the_self_test_says_of_every_check_whether_it_holds(monkeypatch):
+    small = Size(replays=1, finals=8, worlds=("half_noise",), configurations=1, copies=1)
+    monkeypatch.setattr("betahead.compare.self_test.Size", lambda: small)
+    shown = in_process("--self-test")
+    *lines, last = shown.stdout.splitlines()
+    assert {line.split("  ")[0] for line in lines} == {"holds", "FAILS"}, "one replay shows every condition nowhere"
+    held = sum(line.startswith("holds  ") for line in lines)
+    assert last.startswith(f"{held} of {len(lines)} checks hold, ") and shown.exit_code == 1
+    checks = json.loads(in_process("--self-test", "--json").stdout)
+    assert [check["passed"] for check in checks] == [line.startswith("holds") for line in lines]

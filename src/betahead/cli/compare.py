@@ -1,9 +1,10 @@
 """`betahead compare PLAN.yaml`: methods against each other, by a plan that was fixed beforehand."""
 
 import json
+import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,11 +48,17 @@ def compare(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Compare methods by a plan: equal budgets, selection on dev, fresh finals, test opened once, a verdict."""
+    elsewhere = {"--storage": storage, "--output": output, "--workers": workers if workers > 1 else None}
     if self_test:
-        _self_test(plan, json_output)
+        _refuse_with("--self-test", {"PLAN": plan, "--dry-run": dry_run, "--worker": worker, **elsewhere})
+        _self_test(json_output)
         return
     if plan is None:
         raise ConfigError("PLAN must be given, but is missing; see configs/compare for plans to start from.")
+    if dry_run:
+        _refuse_with("--dry-run", {"--worker": worker, **elsewhere})
+    if worker:
+        _refuse_with("--worker", {**elsewhere, "--storage": None, "--json": json_output})
     if worker and storage is None:
         raise ConfigError("--storage must be given with --worker, but is missing; it is the URL of the comparison.")
     import torch
@@ -92,6 +99,14 @@ def compare(
         _print(evidence, folder)
 
 
+def _refuse_with(mode: str, unused: Mapping[str, Any]) -> None:
+    """Options that would have no effect are refused."""
+    for option, value in unused.items():
+        if value is not None and value is not False:
+            given = "given" if value is True else f"{value} instead"
+            raise ConfigError(f"{option} must be left out with {mode}, but is {given}; it would have no effect.")
+
+
 @contextmanager
 def _progress(resolved: "ResolvedPlan") -> "Generator[Callable[[Board], None]]":
     """Runs done of all, and the time left: a bar on a terminal, else a line now and then; both on stderr."""
@@ -117,15 +132,29 @@ def _progress(resolved: "ResolvedPlan") -> "Generator[Callable[[Board], None]]":
         yield show
 
 
-def _self_test(plan: Path | None, json_output: bool) -> None:
-    from betahead.compare.self_test import self_test
+def _self_test(json_output: bool) -> None:
+    import torch
 
-    if plan is not None:
-        raise ConfigError(f"PLAN must be left out with --self-test, but is {plan} instead.")
-    found = self_test(on_check=None if json_output else lambda check: typer.echo(check.sentence))
+    from betahead.compare.forecast import duration
+    from betahead.compare.self_test import Check, self_test
+
+    torch.set_num_threads(1)
+
+    def say(check: Check) -> None:
+        typer.echo(f"{'holds' if check.passed else 'FAILS'}  {check.sentence}")
+
+    began = time.monotonic()
+    console = Console(stderr=True)
+    # A line that changes takes what is printed beside it: not while that goes to a file.
+    watched = console.is_terminal and sys.stdout.isatty()
+    with console.status("") if watched else nullcontext() as status:
+        found = self_test(on_check=None if json_output else say, on_work=None if status is None else status.update)
+    held = sum(check.passed for check in found)
     if json_output:
         typer.echo(json.dumps([check.to_dict() for check in found], indent=2))
-    if not all(check.passed for check in found):
+    else:
+        typer.echo(f"{held} of {len(found)} checks hold, {duration(time.monotonic() - began)}")
+    if held < len(found):
         raise typer.Exit(1)
 
 

@@ -187,9 +187,11 @@ class Board:
                     continue
             except UpdateFinishedTrialError:
                 continue
-            first = next(one for one in self._by_item()[trial.user_attrs["id"]] if one.state in _ALIVE)
-            if first.number != trial.number:
-                self._storage.set_trial_user_attr(trial._trial_id, "repeats", first.number)
+            alive = [one.number for one in self._by_item()[trial.user_attrs["id"]] if one.state in _ALIVE]
+            if trial.number not in alive:  # this process was held up so long that it seemed dead
+                continue
+            if alive[0] != trial.number:
+                self._storage.set_trial_user_attr(trial._trial_id, "repeats", alive[0])
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
             return Claim(item=Item.from_dict(trial.user_attrs["item"]), trial_id=trial._trial_id)

@@ -51,7 +51,10 @@ def world_of(cell: str) -> MethodWorld:
         raise ConfigError(
             f"`cells` must be KIND/NAME with KIND one of {', '.join(KINDS)}, but one is {cell!r} instead."
         )
-    return KINDS[kind](name)
+    try:
+        return KINDS[kind](name)
+    except ConfigError as error:
+        raise ConfigError(f"`cells` names {cell!r}, which is no world: {error}") from None
 
 
 def refuse_seen_prompts(world: MethodWorld, cell: str) -> None:

@@ -11,7 +11,9 @@ from betahead.compare.resolved import ResolvedPlan
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, equivalence_power, minimum_detectable_effect
 
-_TIMED_RUNS = 16
+# Runs that are timed: one, and more where one takes too short a time to tell.
+_TIMED_RUNS = (1, 16)
+_LONG_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Forecast:
         detectable: the same in the metric's unit, where the plan states the SD.
         sd_for_better: the largest SD at which an effect of 2·ROPE is called better with 80 % power.
         sd_for_equivalent: the largest SD at which no difference is called equivalent with 80 % power.
+        one_search: whether every search sees the whole pool, so that its luck is in no interval.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Forecast:
     detectable: float | None
     sd_for_better: float
     sd_for_equivalent: float
+    one_search: bool
     claims: tuple[ClaimForecast, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +108,7 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         detectable=None if plan.sd is None else sds * plan.sd,
         sd_for_better=for_better,
         sd_for_equivalent=for_equivalent,
+        one_search=plan.pool.trials == plan.pool.configurations,
         claims=tuple(
             ClaimForecast(
                 a=one.a,
@@ -131,8 +136,13 @@ def sentences(found: Forecast) -> list[str]:
         f"minimum detectable effect, 80 % power: {found.detectable_sds:.2f} SDs of the paired difference"
         + ("" if found.detectable is None else f" = {found.detectable:.3g}"),
         f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
-        f"no effect is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
+        f"a difference of 0 is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
     ]
+    if found.one_search:
+        lines.append(
+            "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ; "
+            "`pool.trials` below `pool.configurations` mends it"
+        )
     if not known:
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
     for one in found.claims:
@@ -157,9 +167,12 @@ def _seconds_per_run(resolved: ResolvedPlan) -> tuple[float, str]:
     if stated is not None:
         return stated, "stated in the plan"
     first = pool_items(resolved)[0]
-    timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:_TIMED_RUNS])
-    seconds = run_item(resolved, timed).seconds
-    runs = len(timed.runs)
+    runs, seconds = 0, 0.0
+    for most in _TIMED_RUNS:
+        timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:most])
+        runs, seconds = len(timed.runs), run_item(resolved, timed).seconds
+        if seconds >= _LONG_SECONDS:
+            break
     return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {first.method} in {first.cell}"
 
 

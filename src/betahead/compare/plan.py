@@ -176,7 +176,7 @@ class Plan(Section):
     Args:
         name: of the comparison's folder and of its study in the storage.
         question: in plain words; printed on the report.
-        seed: of everything that is drawn: points, searches, seeds, resamples.
+        seed: of everything that is drawn: points, searches, seeds, resamples; no seed of a run then reaches 2^31 − 1.
         cells: worlds, as KIND/NAME.
         rope: the smallest difference of the primary metric worth having.
         alpha: level of the family of tests.
@@ -189,7 +189,7 @@ class Plan(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     question: Text
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2_000_000)] = 0
     cells: Annotated[list[Text], Field(min_length=1)]
     methods: Annotated[dict[str, MethodSection], Field(min_length=2)]
     axes: SharedAxes

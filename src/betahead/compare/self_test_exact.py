@@ -12,12 +12,16 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from betahead.errors import ConfigError
 from betahead.worlds.outcome import Axis, Outcome, WorldMethod
 
 _SPLITS = {"eval": 1, "test": 2}
-_CHECKPOINTS = (0.0, 0.5, 1.0)
+# By share of training: KL, and the part of a run's worth that its reward is. Gold counts half way in √KL between two
+# checkpoints, where it is the whole worth, on a path that bends and ends lower: a reading elsewhere is another number.
+_PATH = {0.0: (0.0, 0.0), 0.5: (1.0, 0.6), 0.75: (4.0, 1.4), 1.0: (9.0, 0.2)}
+_KL = 2.25
 _KNOB = Axis(name="knob", low=0.1, high=10.0)
 # What a decade of learning rate away from the best one costs: far more than the luck of a run.
 _STEEP = 10.0
@@ -33,6 +37,7 @@ class ExactMethod:
         prize: what a run wins besides, with the chance `chance`.
         taste: SD over prompts of what a prompt gives it; its mean over prompts at large is 0.
         knob: whether it has a knob that changes its luck and is worth nothing.
+        diverges: whether its runs on test end in numbers that are not finite.
         parent: what it contains, for a claim about its mechanism.
         placebo: it without its information.
     """
@@ -44,6 +49,7 @@ class ExactMethod:
     chance: float = 0.0
     taste: float = 0.0
     knob: bool = False
+    diverges: bool = False
     parent: str | None = None
     placebo: str | None = None
 
@@ -67,6 +73,7 @@ class ExactWorld:
         common: SD of the luck that all methods share.
         best: logarithm to base 10 of the best learning rate, by split.
         level: of gold, by split.
+        swing: what a decade of learning rate adds on dev with even seeds, and takes with odd ones.
     """
 
     def __init__(
@@ -78,8 +85,9 @@ class ExactWorld:
         common: float = 5.0,
         best: Mapping[str, float] | None = None,
         level: Mapping[str, float] | None = None,
+        swing: float = 0.0,
     ) -> None:
-        self.name, self.draw, self.common = name, draw, common
+        self.name, self.draw, self.common, self.swing = name, draw, common, swing
         self.same_prompts = name.endswith("shared")
         self.prompts = 12 if self.same_prompts else 1
         self.best = best or {"eval": -1.5, "test": -1.5}
@@ -101,8 +109,8 @@ class ExactWorld:
         }
 
     def kl_targets(self) -> tuple[float, ...]:
-        """The KL of the last checkpoint, so that gold there is what a run is worth."""
-        return (1.0,)
+        """The one KL at which gold is what a run is worth."""
+        return (_KL,)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that a run depends on."""
@@ -112,6 +120,7 @@ class ExactWorld:
             "common": self.common,
             "best": dict(self.best),
             "level": dict(self.level),
+            "swing": self.swing,
         }
 
     def quality(self, learning_rate: float, split: Literal["eval", "test"]) -> float:
@@ -138,16 +147,22 @@ class ExactWorld:
         quality = np.array([self.quality(values["learning_rate"], split) for values in configurations])
         angle = np.array([6.0 * math.log10(v["learning_rate"] * v.get("knob", 1.0) ** 0.5) for v in configurations])
         luck = np.stack([self._luck(one, seed, split, angle) for seed in seeds], axis=1)
+        if split == "eval":
+            decades = np.log10([values["learning_rate"] for values in configurations])
+            luck = luck + self.swing * np.outer(decades, [1.0 - 2.0 * (seed % 2) for seed in seeds])
         tastes = one.taste * self._draws(one.name, self.draw, split).standard_normal(self.prompts)
         value = (quality[:, None] + luck)[..., None] + (tastes if self.same_prompts else 0.0)
-        shares = np.array(_CHECKPOINTS)[:, None]
-        reward = shares * value[:, :, None, :]
+        kl, part = np.array(list(_PATH.values())).T[..., None]
+        reward = part * value[:, :, None, :]
+        finite = not (one.diverges and split == "test")
+        if not finite:
+            reward[:, :, -1] = np.nan
         return Outcome(
             reward=reward,
-            kl=np.broadcast_to(shares**2, reward.shape),
-            win_rate=1.0 / (1.0 + np.exp(-reward)),
-            finite=np.ones(reward.shape[:2], dtype=bool),
-            checkpoints=_CHECKPOINTS,
+            kl=np.broadcast_to(kl, reward.shape),
+            win_rate=expit(reward),
+            finite=np.full(reward.shape[:2], finite),
+            checkpoints=tuple(_PATH),
             same_prompts=self.same_prompts,
             log_beta=None,
             seconds=0.0,

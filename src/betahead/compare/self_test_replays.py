@@ -1,7 +1,7 @@
 """The whole protocol, again and again, where the truth is written down: pool, searches, finals, Holm and verdict."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from betahead.compare.pool import pool_of
 from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import ResolvedPlan, resolve
 from betahead.compare.self_test_exact import Asked, ExactMethod, ExactWorld
-from betahead.compare.verdict import LEAST_WIN_PROBABILITY, Decision
+from betahead.compare.verdict import LEAST_WIN_PROBABILITY, Decision, Verdict
 from betahead.compare.work import Finished, worked_alone
 
 CELLS = ("exact/nested", "exact/shared")
@@ -23,8 +23,8 @@ CONDITIONS = ("interval", "effect", "p", "wins")
 _PAIRS = 7
 _FIRST_SEED = 100
 _PLANTED_FINALS = 20
-# Of the planted plan: five tests in each of two cells.
-_PLANTED_FAMILY = 10
+# Of the planted plan: eight tests in each of two cells.
+_PLANTED_FAMILY = 16
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ class Tally:
     """What so many replays of a plan came to.
 
     Args:
-        better: by A and B: in how many replays × cells A was called better.
+        said: by A, B and verdict: in how many replays × cells that was said of A against B.
         shown: how often the mechanism was.
         any_better: replays in which any A was called better than its B.
         decided: by condition: how often it was the only one that stood against "better".
@@ -42,7 +42,7 @@ class Tally:
     """
 
     replays: int
-    better: Counter[tuple[str, str]] = field(default_factory=Counter)
+    said: Counter[tuple[str, str, Verdict]] = field(default_factory=Counter)
     shown: int = 0
     any_better: int = 0
     decided: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,7 @@ class Tally:
         """Add a replay."""
         plan = finished.resolved.plan
         for (test, _), its in judged.decisions.items():
-            self.better[test.a, test.b] += its.verdict == "better"
+            self.said[test.a, test.b, its.verdict] += 1
             against = [name for name, holds in _conditions(its, plan).items() if not holds]
             self.astray += (its.verdict == "better") == bool(against)
             if len(against) == 1:
@@ -72,35 +72,42 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """What a rigged run without luck shows: dev and test prefer different configurations, and dev is worth 100 more.
+    """What a rigged run without luck shows: dev and test prefer different configurations, and test is worth 100 more.
+
+    On dev, single tuning seeds prefer yet others; only their mean is right.
 
     Args:
-        picked: whether every search took the best on dev.
+        shared: whether all methods drew the same points.
+        picked: whether every search took the best mean on dev.
         worth: the largest distance of a final from what its configuration is worth on test.
+        diverged: the most that a final which diverged is worth, where the reference is worth 0.
         seeds_apart: whether no seed of the pool was a seed of the finals.
     """
 
+    shared: bool
     picked: bool
     worth: float
+    diverged: float
     seeds_apart: bool
 
 
-def against_itself(replays: int) -> Tally:
+def against_itself(replays: int, on_replay: Callable[[int], None] | None = None) -> Tally:
     """Seven pairs of copies in two cells; every copy has luck of its own in tuning and finals, some a null knob.
 
     The ROPE is a fourteenth of the SD of a paired difference, so that it protects nobody; Holm must.
     """
     table = [ExactMethod(name=f"copy_{i}", knob=i % 2 == 1) for i in range(2 * _PAIRS)]
     comparisons = [{"a": f"copy_{2 * i + 1}", "b": f"copy_{2 * i}"} for i in range(_PAIRS)]
-    return _tally(table, comparisons, replays, finals=10, rope=0.1)
+    return _tally(_replays(table, comparisons, replays, finals=10, rope=0.1), replays, on_replay)
 
 
-def planted(replays: int) -> Tally:
-    """Five methods whose difference from their rival is known, each of which one part of the verdict must see.
+def planted(replays: int, on_replay: Callable[[int], None] | None = None) -> Tally:
+    """Methods whose difference from their rival is known, each of which one part of the verdict must see.
 
-    `planted` gains 2·ROPE, and so does its placebo; `slight` gains ROPE/2, in every run; `lottery` gains 2·ROPE on
-    average and loses in most runs; `fond` gains nothing, but likes some of the prompts that all runs share. The ROPE
-    is one at which a dry run just calls "better" reachable, and a seventh more.
+    `planted` gains 2·ROPE, and so does its placebo; `beyond` gains a third more than the ROPE; `slight` gains ROPE/2,
+    in every run; `twin` gains nothing; `lottery` gains 2·ROPE on average and loses in most runs; `fond` gains nothing,
+    but likes some of the prompts that all runs share. The ROPE is one at which a dry run just calls "better"
+    reachable, and a seventh more.
     """
     rope = 1.15 * sds_for_better(_PLANTED_FINALS, alpha=0.05, family=_PLANTED_FAMILY) * 2.0**0.5 / 2.0
     calm = 0.05 * rope
@@ -108,16 +115,20 @@ def planted(replays: int) -> Tally:
         ExactMethod(name="parent"),
         ExactMethod(name="planted", gain=2.0 * rope, parent="parent", placebo="placebo"),
         ExactMethod(name="placebo", gain=2.0 * rope),
+        ExactMethod(name="beyond", gain=4.0 / 3.0 * rope),
         ExactMethod(name="quiet", own=calm),
+        ExactMethod(name="twin", own=calm),
         ExactMethod(name="slight", own=calm, gain=0.5 * rope, knob=True),
         ExactMethod(name="lottery", own=calm, gain=-0.2 * rope, prize=5.2 * rope, chance=0.42),
         ExactMethod(name="fond", own=calm, taste=10.0 * rope),
     ]
     comparisons: list[dict[str, Any]] = [
         {"a": "planted", "b": "parent", "claim": "mechanism"},
-        *({"a": name, "b": "quiet"} for name in ("slight", "lottery", "fond")),
+        {"a": "beyond", "b": "parent"},
+        {"a": "parent", "b": "planted"},
+        *({"a": name, "b": "quiet"} for name in ("slight", "twin", "lottery", "fond")),
     ]
-    return _tally(table, comparisons, replays, finals=_PLANTED_FINALS, rope=rope)
+    return _tally(_replays(table, comparisons, replays, finals=_PLANTED_FINALS, rope=rope), replays, on_replay)
 
 
 def rigged() -> Stages:
@@ -125,23 +136,28 @@ def rigged() -> Stages:
     worlds: list[ExactWorld] = []
 
     def world_of(cell: str) -> ExactWorld:
-        best, level = {"eval": -1.0, "test": -2.0}, {"eval": 100.0, "test": 0.0}
-        table = [ExactMethod(name=name, own=0.0) for name in ("one", "other")]
-        worlds.append(ExactWorld(cell, table, common=0.0, best=best, level=level))
+        best, level = {"eval": -1.0, "test": -2.0}, {"eval": 0.0, "test": 100.0}
+        table = [ExactMethod(name="one", own=0.0), ExactMethod(name="fragile", own=0.0, knob=True, diverges=True)]
+        worlds.append(ExactWorld(cell, table, common=0.0, best=best, level=level, swing=1000.0))
         return worlds[-1]
 
-    plan = _plan(["one", "other"], [{"a": "one", "b": "other"}], seed=0, finals=8, rope=0.1, trials=8)
+    plan = _plan(["one", "fragile"], [{"a": "one", "b": "fragile"}], seed=0, finals=8, rope=0.1, trials=8)
     resolved = resolve(plan, world_of)
     finished = worked_alone(resolved)
     world, pool = worlds[0], pool_of(resolved, "one")
     rates = [configuration["learning_rate"] for configuration in pool]
     right = int(np.argmax([world.quality(rate, "eval") for rate in rates]))
     picks = finished.chosen[CELLS[0], "one"]["gold_at_kl_0"]
-    worth = finished.finals[CELLS[0], "one"][1].values["gold_at_kl_0"]
+    worth, diverged = (finished.finals[CELLS[0], name][1].values["gold_at_kl_0"] for name in ("one", "fragile"))
     asked = [one for world in worlds for one in world.asked]
     return Stages(
+        shared=all(
+            {name: other[name] for name in mine} == mine
+            for mine, other in zip(pool, pool_of(resolved, "fragile"), strict=True)
+        ),
         picked=bool((picks == right).all()),
         worth=float(np.abs(worth - world.quality(rates[right], "test")).max()),
+        diverged=float(diverged.max()),
         seeds_apart=_seeds(asked, "eval").isdisjoint(_seeds(asked, "test")),
     )
 
@@ -150,13 +166,13 @@ def _seeds(asked: Sequence[Asked], split: str) -> set[int]:
     return {seed for one in asked if one.split == split for seed in one.seeds}
 
 
-def _tally(
-    table: Sequence[ExactMethod], comparisons: list[dict[str, Any]], replays: int, *, finals: int, rope: float
-) -> Tally:
-    tally = Tally(replays=replays)
-    for resolved in _replays(table, comparisons, replays, finals=finals, rope=rope):
+def _tally(replays: Iterable[ResolvedPlan], count: int, on_replay: Callable[[int], None] | None) -> Tally:
+    tally = Tally(replays=count)
+    for number, resolved in enumerate(replays, start=1):
         finished = worked_alone(resolved)
         tally.count(finished, judge(finished))
+        if on_replay is not None:
+            on_replay(number)
     return tally
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from betahead.compare.judged import judge
-from betahead.compare.plan import load_plan
+from betahead.compare.plan import Claim, Plan
 from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import ResolvedPlan, Test, resolve
 from betahead.compare.score import scores_of
@@ -35,24 +35,13 @@ MUST_WIN = ("half_noise", "frequent_noise", "adversarial_topic")
 _NOISY = 0.1
 _OWN_SEEDS = 5_000_000
 
-_TRUTH_PLAN = """
-name: truth
-question: Is what there is to win seen, and nothing else?
-cells: [tabular/WORLD]
-methods: {fixed: {}, oracle: {}, "permuted:oracle": {}, weight_oracle: {}, clean_labels: {}, renamed: {}}
-axes:
-  learning_rate: {low: 0.01, high: 0.3}
-  beta: {low: 0.03, high: 1.0}
-pool: {configurations: CONFIGURATIONS, trials: CONFIGURATIONS, seeds: 3}
-finals: {seeds: FINALS}
-rope: 0.01
-comparisons:
-  - {a: oracle, b: fixed, claim: bound}
-  - {a: oracle, b: "permuted:oracle", claim: bound}
-  - {a: weight_oracle, b: fixed, claim: bound}
-  - {a: clean_labels, b: fixed, claim: bound}
-  - {a: renamed, b: fixed}
-"""
+_AXES = {"learning_rate": {"low": 0.01, "high": 0.3}, "beta": {"low": 0.03, "high": 1.0}}
+_BOUNDS = (
+    ("oracle", "fixed"),
+    ("oracle", "permuted:oracle"),
+    ("weight_oracle", "fixed"),
+    ("clean_labels", "fixed"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +92,49 @@ def recorded_headroom(world: str, oracle: Literal["oracle", "weight_oracle"]) ->
 
 
 def verdicts_on_truth(world: str, configurations: int, finals: int) -> list[OnTruth]:
-    """Oracles, the placebo of one, clean labels and a renamed copy: one plan, with all its rules.
+    """Oracles, the placebo of one, and clean labels: one plan, with all its rules.
 
     What is due is known before anything is run: from the headroom on record, and from the noise of the labels. Tests
     of which nobody can know are left out.
     """
-    text = _TRUTH_PLAN.replace("WORLD", world)
-    text = text.replace("CONFIGURATIONS", str(configurations)).replace("FINALS", str(finals))
-    resolved = resolve(load_plan(text), lambda cell: _OwnSeeds(tabular_method_world(cell.partition("/")[2])))
-    judged = judge(worked_alone(resolved))
+    resolved = _resolved(world, _BOUNDS, "bound", configurations, finals, seed=0)
     found: list[OnTruth] = []
-    for (test, _), its in judged.decisions.items():
+    for (test, _), its in judge(worked_alone(resolved)).decisions.items():
         due = _due(world, test, resolved)
         if due is not None:
             found.append(OnTruth(a=test.a, b=test.b, effect=its.effect.estimate, due=due, verdict=its.verdict))
     return found
 
 
+def verdict_on_copy(world: str, configurations: int, finals: int, seed: int) -> Verdict:
+    """What is said of fixed β under another name, whose searches and finals have luck of their own."""
+    resolved = _resolved(world, [("renamed", "fixed")], "better", configurations, finals, seed=seed)
+    (decision,) = judge(worked_alone(resolved)).decisions.values()
+    return decision.verdict
+
+
+def _resolved(
+    world: str, pairs: Sequence[tuple[str, str]], claim: Claim, configurations: int, finals: int, *, seed: int
+) -> ResolvedPlan:
+    plan = Plan.model_validate(
+        {
+            "name": "truth",
+            "question": "Is what there is to win seen, and nothing else?",
+            "seed": seed,
+            "cells": [f"tabular/{world}"],
+            "methods": {name: {} for pair in pairs for name in pair},
+            "axes": _AXES,
+            "pool": {"configurations": configurations, "trials": configurations, "seeds": 3},
+            "finals": {"seeds": finals},
+            "rope": ROPE,
+            "comparisons": [{"a": a, "b": b, "claim": claim} for a, b in pairs],
+        }
+    )
+    return resolve(plan, lambda cell: _OwnSeeds(tabular_method_world(cell.partition("/")[2])))
+
+
 def _due(world: str, test: Test, resolved: ResolvedPlan) -> bool | None:
     """Whether A must be called better, or must not be; None where nobody can know."""
-    if test.a == "renamed":
-        return False
     if test.a == "clean_labels":
         topics = named_world(world).topics
         noise = sum(one.share * one.label_noise for one in topics) / sum(one.share for one in topics)

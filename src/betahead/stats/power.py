@@ -6,7 +6,7 @@ as the choice of one test set, is not in that SD and does not shrink with more u
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, cast
 
 import numpy as np
@@ -81,18 +81,7 @@ def minimum_detectable_effect(
     level = alpha / comparisons
     assert level < power < 1.0, (power, level)
     error = sd / math.sqrt(units)
-    shift = float(ndtri(1.0 - level / 2.0) + ndtri(power))
-    if distribution == "normal":
-        return shift * error
-    critical = float(stdtrit(units - 1, 1.0 - level / 2.0))
-
-    def lacking(noncentrality: float) -> float:
-        return _two_sided(noncentrality, units - 1, critical) - power
-
-    high = shift
-    while lacking(high) < 0.0:
-        high *= 2.0
-    return error * cast("float", brentq(lacking, 0.0, high, xtol=1e-10))
+    return error * (_shift(level, power) if distribution == "normal" else _noncentrality(units, level, power))
 
 
 def detection_power(effect: float, sd: float, units: int, *, alpha: float = ALPHA, comparisons: int = 1) -> float:
@@ -197,12 +186,33 @@ def _check(sd: float, units: int, alpha: float, comparisons: int) -> None:
     assert comparisons >= 1 and 0.0 < alpha < 1.0, (comparisons, alpha)
 
 
+def _shift(level: float, power: float) -> float:
+    """How many standard errors are found with that power where the SD is known."""
+    return float(ndtri(1.0 - level / 2.0) + ndtri(power))
+
+
+# Many tests ask for the same few numbers.
+@lru_cache(maxsize=1024)
+def _noncentrality(units: int, level: float, power: float) -> float:
+    """The same where so many units show the SD themselves."""
+    critical = float(stdtrit(units - 1, 1.0 - level / 2.0))
+
+    def lacking(noncentrality: float) -> float:
+        return _two_sided(noncentrality, units - 1, critical) - power
+
+    high = _shift(level, power)
+    while lacking(high) < 0.0:
+        high *= 2.0
+    return cast("float", brentq(lacking, 0.0, high, xtol=1e-10))
+
+
 def _two_sided(noncentrality: float, df: int, critical: float) -> float:
     """P(|T| > critical) of the non-central t distribution; scipy's own is nan far out in the tails."""
     edge = critical * _shown_sds(df)
     return float(_quadrature()[1] @ (ndtr(noncentrality - edge) + ndtr(-noncentrality - edge)))
 
 
+@lru_cache(maxsize=1024)
 def _shown_sds(df: int) -> Float[np.ndarray, " nodes"]:
     """The SD that units of true SD 1 show, at the nodes of `_quadrature` as its quantiles."""
     return np.sqrt(chdtri(df, 1.0 - _quadrature()[0]) / df)

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from bandit import PLAN, GaussianBandit, bandit_of
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from betahead.compare.board import ATTEMPTS, Board
@@ -78,6 +79,26 @@ def test_an_item_whose_worker_stopped_beating_is_put_up_again(open_board):
     # The lost worker comes back after all: what it brings changes nothing.
     board.finish(lost, run_item(resolved, item))
     assert [trial.state for trial in trials_of(board)] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_process_that_is_held_up_in_its_claim_until_it_seems_dead_has_none(open_board, monkeypatch):
+    resolved = resolved_of()
+    board = open_board(resolved)
+    (item, _) = pool_items(resolved)
+    board.put_up([item])
+    by_item = board._by_item
+
+    def meanwhile():
+        ((trial,),) = by_item().values()
+        with contextlib.suppress(UpdateFinishedTrialError):
+            board._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return by_item()
+
+    monkeypatch.setattr(board, "_by_item", meanwhile)
+    assert board.claim() is None
+    monkeypatch.undo()
+    board.put_up([item])
+    assert board.claim() is not None
 
 
 def test_an_interrupted_item_is_free_at_once_and_no_failure(open_board):

@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 import pytest
-from bandit import PLAN, bandit_of
+from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.board import Board, Standing
 from betahead.compare.forecast import duration, forecast, sentences
@@ -29,6 +31,17 @@ def test_the_time_of_a_run_is_measured_or_stated():
     assert (stated.basis, stated.seconds) == ("stated in the plan", 3 * (stated.pool_runs + stated.final_runs))
 
 
+def test_one_run_that_takes_long_is_enough_to_time_it():
+    class Long(GaussianBandit):
+        def run(self, method, configurations, seeds, *, split):
+            return replace(super().run(method, configurations, seeds, split=split), seconds=7.0 * len(seeds))
+
+    resolved = resolve(load_plan(PLAN), Long)
+    found = forecast(resolved)
+    assert (found.basis, found.seconds_per_run) == ("measured on 1 run of fixed in bandit/one", 7.0)
+    assert len(resolved.worlds["bandit/one"].calls) == 1
+
+
 def test_power_is_that_of_the_statistics():
     found = forecast(resolved_of())
     assert found.detectable_sds == pytest.approx(minimum_detectable_effect(1.0, 8))
@@ -40,6 +53,13 @@ def test_a_known_spread_says_which_verdicts_are_reachable():
     assert "NOT" not in "\n".join(sentences(forecast(resolved_of(PLAN + "sd: 0.001\n"))))
     lines = sentences(forecast(resolved_of(PLAN + "sd: 0.1\n")))
     assert lines[-1] == ("shifted against fixed, claim better, 1 test, better NOT reachable, equivalent NOT reachable")
+
+
+def test_a_plan_whose_searches_are_all_one_is_told_whose_luck_counts_for_nothing():
+    warning = "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ;"
+    several, one = (sentences(forecast(resolved_of(PLAN.replace("trials: 4", f"trials: {n}")))) for n in (7, 8))
+    assert not any(line.startswith(warning) for line in several)
+    assert sum(line.startswith(warning) for line in one) == 1
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12240, "3.4 h")])

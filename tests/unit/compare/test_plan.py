@@ -44,6 +44,7 @@ def test_a_plan_is_read_with_its_defaults():
         ),
         (changed("rope: 0.01", "rope: 0"), "line 12: `rope` must be greater than 0, but is 0 instead."),
         (changed("rope: 0.01\n", ""), "`rope` is missing; add it."),
+        (PLAN + "seed: 2000000\n", "line 15: `seed` must be less than 2000000, but is 2000000 instead."),
         (
             changed("low: 0.01, high: 0.3", "low: 0.5, high: 0.3"),
             "line 8: `axes.learning_rate.low` must be below `high` (0.3), but is 0.5 instead.",

@@ -27,6 +27,11 @@ def test_tuning_seeds_are_never_final_seeds():
     assert not set(resolved.tuning_seeds) & set(resolved.final_seeds)
 
 
+def test_the_largest_seed_of_a_plan_gives_seeds_that_every_generator_takes():
+    # NumPy's old generator ends at 2^32, and 2^31 − 1 draws the answers of the reference.
+    assert max(resolved_of(PLAN + "seed: 1999999\n").final_seeds) < 2**31 - 1
+
+
 def test_the_hash_names_what_decides_and_no_line_break():
     first = resolved_of()
     assert first.hash == resolved_of(PLAN.replace("rope: 0.01", "rope:   0.01   # a remark")).hash
@@ -158,23 +163,29 @@ def test_a_cell_is_kind_and_name(cell):
 
 
 def test_an_unknown_world_is_refused():
-    with pytest.raises(ConfigError, match="but is 'unform' instead"):
+    with pytest.raises(ConfigError, match=r"which is no world: `world` must be one of .* is 'unform' instead"):
         world_of("tabular/unform")
 
 
 class Texts(GaussianBandit):
-    """A world with prompts in words, one of which is in train and test."""
+    """A world with prompts in words, one of which is in test and elsewhere."""
+
+    def __init__(self, cell, elsewhere):
+        super().__init__(cell)
+        self.texts = {"train": ["How?"], "eval": ["Who?"], "test": ["When?", "Why?"]}
+        self.texts[elsewhere].append("Why?")
 
     def prompt_texts(self, split):
-        return {"train": ["How?", "Why?"], "eval": ["Who?"], "test": ["When?", "Why?"]}[split]
+        return self.texts[split]
 
 
-def test_test_prompts_that_appear_in_train_are_refused():
+@pytest.mark.parametrize("elsewhere", ["train", "eval"])
+def test_test_prompts_that_training_or_selection_sees_are_refused(elsewhere):
     with pytest.raises(DataError) as refused:
-        resolve(load_plan(PLAN), Texts)
+        resolve(load_plan(PLAN), lambda cell: Texts(cell, elsewhere))
     assert str(refused.value) == (
-        "The test prompts of bandit/one must be unseen, but 1 of them appear in train too, such as 'Why?'; remove them "
-        "from one of the two."
+        f"The test prompts of bandit/one must be unseen, but 1 of them appear in {elsewhere} too, such as 'Why?'; "
+        "remove them from one of the two."
     )
     refuse_seen_prompts(GaussianBandit(), "no texts")
 
@@ -210,6 +221,13 @@ def test_the_language_model_is_a_cell_whose_test_prompts_are_unseen():
 def test_a_mistake_is_found_at_its_line(text, start):
     with pytest.raises(ConfigError, match="^" + re.escape(start)):
         load_resolved(text, bandit_of)
+
+
+def test_a_world_that_there_is_not_is_found_at_its_line():
+    with pytest.raises(
+        ConfigError, match=r"^configuration, line 3: `cells` names 'tabular/unform', which is no world: "
+    ):
+        load_resolved(PLAN.replace("bandit/one", "tabular/unform"), world_of)
 
 
 def test_a_plan_without_mistakes_is_resolved_as_it_is():

@@ -5,7 +5,8 @@ from betahead.compare.reach import sds_for_better
 from betahead.compare.verdict import Rules, decide, mechanism
 from betahead.stats.bootstrap import Interval
 from betahead.stats.multiple import holm
-from betahead.stats.paired import sign_flip_p
+from betahead.stats.paired import paired_interval, sign_flip_p
+from betahead.stats.power import minimum_detectable_effect, units_to_settle
 
 RULES = Rules(rope=0.1)
 
@@ -38,12 +39,44 @@ def test_a_verdict_follows_from_interval_effect_p_and_wins(differences, verdict)
     assert decision(differences).verdict == verdict
 
 
-def test_a_win_that_rests_on_few_large_finals_is_not_better():
-    # 14 small losses and six large gains per 20: mean clearly positive, but a fresh run mostly loses.
-    differences = np.array([-0.01] * 14 + [2.0] * 6)
-    its = decision(differences)
-    assert its.effect.low > 0 and its.p_holm < 0.05 and its.wins.estimate == 0.3
+# Each lacks one condition of "better" and has the other three. 12 finals agree on 12 prompts that do not.
+TASTES = np.random.default_rng(2).normal(0.35, 1.0, size=12) + 0.05 * np.random.default_rng(3).normal(size=(12, 12))
+LACKING = {
+    "interval": TASTES,
+    "effect": finals(0.09, 0.05)[:, None],
+    "p": finals(0.5, 0.01, count=5)[:, None],
+    # A mean that is clearly positive, but a fresh run mostly loses, or does not win often enough.
+    "wins": np.array([-0.01] * 14 + [2.0] * 6)[:, None],
+    "a few more wins": np.array([1.0] * 14 + [-0.3] * 6)[:, None],
+}
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["better", "worse"])
+@pytest.mark.parametrize("lacking", LACKING)
+def test_where_one_condition_is_lacking_nothing_is_better_or_worse(lacking, sign):
+    ((its,),) = decide([[sign * LACKING[lacking]]], RULES)
+    least = its.effect.low if sign > 0 else -its.effect.high
+    wins = its.wins.estimate if sign > 0 else 1 - its.wins.estimate
+    held = {"interval": least > 0, "effect": sign * its.effect.estimate >= 0.1, "p": its.p_holm < 0.05}
+    held["wins"] = wins >= 0.75
+    assert [name for name, holds in held.items() if not holds] == [lacking if lacking in held else "wins"]
     assert its.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1])
+def test_intervals_and_power_are_at_the_level_of_the_rules_and_power_counts_the_family(alpha):
+    tests = [finals(0.05, 0.4, seed=seed)[:, None] for seed in range(3)]
+    rules = Rules(rope=0.1, alpha=alpha, family=3, seed=7)
+    for its, differences in zip(decide([tests], rules)[0], tests, strict=True):
+        assert its.effect == paired_interval(differences, seed=7, level=1 - alpha)
+        assert its.ninety == paired_interval(differences, seed=7, level=1 - 2 * alpha)
+        assert its.minimum_detectable_effect == minimum_detectable_effect(its.sd, 20, alpha=alpha, comparisons=3)
+
+
+def test_a_large_family_needs_more_finals_to_settle_a_test():
+    its = decision(finals(0.05, 0.4), Rules(rope=0.1, family=10**6))
+    assert its.finals_to_settle == units_to_settle(its.sd, effect=0.2, rope=0.1, comparisons=10**6)
+    assert its.finals_to_settle > decision(finals(0.05, 0.4)).finals_to_settle
 
 
 def test_holm_runs_over_each_family_on_its_own():
@@ -98,6 +131,12 @@ def test_the_effect_that_reaches_better_is_found_in_four_of_five_replays():
 def test_no_effect_reaches_better_with_too_few_finals():
     assert sds_for_better(5, alpha=0.05, family=1) == float("inf")
     assert sds_for_better(20, alpha=0.05, family=1) < sds_for_better(20, alpha=0.05, family=80)
+
+
+def test_the_wins_that_better_needs_are_in_the_effect_that_reaches_it():
+    test_alone = minimum_detectable_effect(1.0, 20)
+    assert test_alone == pytest.approx(0.66, abs=0.005)
+    assert sds_for_better(20, alpha=0.05, family=1) == pytest.approx(0.84, abs=0.01)
 
 
 def test_one_final_has_no_interval_and_no_verdict():
