@@ -121,6 +121,31 @@ def test_a_budget_of_tokens_and_its_companions_are_settings_of_the_file(world, b
     assert "`train.max_batch_tokens` must be at least 1, but is 0 instead." in err
 
 
+def test_held_out_learning_says_what_it_costs_and_trains_on_the_prompts_that_are_left(world, betahead):
+    words = ["beta.learning={kind: heldout, held_out_share: 0.2, held_out_pairs: 4, held_out_every: 2}"]
+    code, out, err = betahead("train", "one.yaml", *words)
+    assert code == 0, err
+    to_come, spent = (line for line in out.splitlines() if line.startswith("heldout"))
+    pairs, prompts = map(int, re.search(r"β follows (\d+) pairs of (\d+) training prompts", to_come).groups())
+    assert "every 2 steps a forward and backward pass over 4 of them" in to_come
+    assert re.search(r"estimates took \d+\.\d s of \d+\.\d s: training was \d+\.\d times as slow as without", spent)
+    summary = json.loads((world / "runs" / "one" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["heldout"]["pairs"], summary["heldout"]["prompts"]) == (pairs, prompts)
+    assert summary["heldout"]["estimates"] > 0
+    planned = int(re.search(r"pairs +(\d+) to train on", out).group(1))
+    assert summary["pairs"]["train"] == planned - pairs
+    assert any("heldout/loss" in row for row in rows(world / "runs" / "one" / "metrics.jsonl"))
+    assert load_rule(world / "runs" / "one").settings["learning"] == {
+        "kind": "heldout",
+        "held_out_share": 0.2,
+        "held_out_pairs": 4,
+        "held_out_every": 2,
+    }
+    code, out, err = betahead("train", "one.yaml", "--dry-run", "output=runs/two", *words)
+    assert code == 0, err
+    assert "1 pair in" in out
+
+
 def test_a_budget_says_what_measuring_it_cost_and_keeps_its_level_with_the_head(world, betahead):
     words = ["beta.learning={kind: budget, target_kl: 2.0, kl_every: 2, kl_prompts: 4, kl_tokens: 3}"]
     code, out, err = betahead("train", "one.yaml", *words)

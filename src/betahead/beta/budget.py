@@ -67,6 +67,7 @@ class BudgetLearning(LearningMode):
         self.ascent = DualAscent(target=target_kl, rate=_LEVEL_RATE if level_rate is None else level_rate)
         self.allocation = allocation
         self.links, self.trains, self.reads_answers = allocation.links, allocation.trains, self.kl_sampling is None
+        self.couples, self.held_out = allocation.couples, allocation.held_out
         self._answers, self._levels = StepMean(), StepMean()
         for name in ("log_level", "centre", "kl"):
             self.register_buffer(name, torch.zeros(()))

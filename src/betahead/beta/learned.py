@@ -37,7 +37,7 @@ class LearnedBeta(ModedBeta):
         ppl_tokens: `all` prompt tokens that have a predecessor, or those of the `content` without the template.
         bounds: (low, high); default (β₀/10, 10·β₀) where the level comes from β₀, else (1e-3, 30).
         couple: let the gradient of β flow through perplexity and hidden state into the policy.
-        learning: `joint`, `perspective`, `none`, or a mapping of `kind` and settings, such as
+        learning: `joint`, `perspective`, `heldout`, `none`, or a mapping of `kind` and settings, such as
             `{"kind": "budget", "target_kl": 5.0}`. The kinds: `JointLearning`, `PerspectiveLearning`, `BudgetLearning`,
             `FrozenLearning`, each with its settings in a file of its own.
         regulariser, rho: those of `PerspectiveLearning`.
@@ -94,7 +94,7 @@ class LearnedBeta(ModedBeta):
         self.resolved: LearnedSettings = resolved(self.mode, **others)
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate, self.links = self.resolved.learning_rate, self.mode.links
-        self.kl_sampling = self.mode.kl_sampling
+        self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -67,6 +67,12 @@ def resolved(
     from_policy = reads_hidden or (reads_ppl and ppl_from == "policy")
     _has_effect("couple", couple, "a beta that reads nothing of the policy", from_policy or not couple)
 
+    if couple and not mode.couples:
+        raise ConfigError(
+            "`beta.couple` must be false with learning.kind: heldout, whose row has no penalty that would keep the "
+            "policy from lowering it through the features, but is true instead; remove it."
+        )
+
     beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
     correction = 0.5 if max_correction is None else max_correction
     exponent = 1.0 if ppl_exponent is None else ppl_exponent

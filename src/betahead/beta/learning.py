@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from betahead.beta.heldout import HeldOut
 from betahead.beta.kl_sampling import KLSampling
 from betahead.types import PairReading, Shaping
 
@@ -26,6 +27,8 @@ class LearningMode(nn.Module, ABC):
         reads_answers: whether `answers_seen` is to be called.
         kl_sampling: see `BetaRule.kl_sampling`.
         levels_itself: whether the level of β follows from what the head descends, or would run away if it were free.
+        couples: whether the gradient of β may flow through the features into the policy.
+        held_out: what the trainer is to take the head's gradient from, or None for a head that descends its loss.
     """
 
     kind: ClassVar[str]
@@ -35,6 +38,8 @@ class LearningMode(nn.Module, ABC):
     reads_answers: bool = False
     kl_sampling: KLSampling | None = None
     levels_itself: bool = False
+    couples: bool = True
+    held_out: HeldOut | None = None
 
     @property
     @abstractmethod

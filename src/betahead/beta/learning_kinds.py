@@ -7,15 +7,16 @@ from typing import Any, Literal, cast, get_args
 from betahead.beta.budget import BudgetLearning
 from betahead.beta.frozen import FrozenLearning
 from betahead.beta.head_settings import one_of
+from betahead.beta.heldout_learning import HeldOutLearning
 from betahead.beta.joint import JointLearning
 from betahead.beta.learning import LearningMode
 from betahead.beta.perspective_learning import PerspectiveLearning
 from betahead.errors import ConfigError
 
-Learning = Literal["joint", "perspective", "budget", "none"]
+Learning = Literal["joint", "perspective", "heldout", "budget", "none"]
 
 LEARNING: Mapping[str, type[LearningMode]] = MappingProxyType(
-    {mode.kind: mode for mode in (JointLearning, PerspectiveLearning, BudgetLearning, FrozenLearning)}
+    {mode.kind: mode for mode in (JointLearning, PerspectiveLearning, HeldOutLearning, BudgetLearning, FrozenLearning)}
 )
 """One line for each way of learning; the keys are those of `Learning`."""
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betahead.beta.card import MethodCard
+from betahead.beta.heldout import HeldOut
 from betahead.beta.kl_sampling import KLSampling
 from betahead.beta.need import Need
 from betahead.errors import ConfigError
@@ -51,6 +52,7 @@ class BetaRule(nn.Module, ABC):
         learning_rate: step size of the rule's parameters.
         kl_sampling: what the trainer is to sample from the policy for `kl_measured`, or None for nothing.
         links: the links that the rule's mathematics is made for, or None for all of them.
+        held_out: what the trainer is to take the rule's gradient from, or None for a rule that descends its loss.
     """
 
     kind: ClassVar[str]
@@ -71,6 +73,7 @@ class BetaRule(nn.Module, ABC):
     weighs: bool = False
     moves_target: bool = False
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
+    held_out: HeldOut | None = None
 
     @property
     @abstractmethod

@@ -55,6 +55,9 @@ class LearningSection(Section):
     kind: Learning = "joint"
     regulariser: Regulariser | None = None
     rho: float | None = None
+    held_out_share: float | None = None
+    held_out_pairs: int | None = None
+    held_out_every: int | None = None
     target_kl: float | None = None
     allocation: str | None = None
     level_rate: float | None = None

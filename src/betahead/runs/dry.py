@@ -3,9 +3,10 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from betahead.runs.config import Config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import check_output
 from betahead.runs.quiet import quieted
-from betahead.train.steps import steps_of
+from betahead.train.calibration import sample_of_prompts
 from betahead.train.trainer import DPOTrainer
 
 _CPU: dict[str, Any] = {
@@ -41,16 +42,16 @@ def dry_run_of(config: Config, console: Console) -> None:
     with quieted(), fitted_reference(config, output, steps=1) as fitted, tempfile.TemporaryDirectory() as scratch:
         model, tokenizer = policy_of(config, fitted)
         data = data_of(config, tokenizer, rule, fitted)
-        check_fits(config, planned, model, tokenizer, data)
+        steps = check_fits(config, planned, rule, model, tokenizer, data)
         two = Data(
-            train=data.train.select(range(min(2, len(data.train)))),
+            # One of two prompts may be held out for β.
+            train=data.train.select(sample_of_prompts(data.train, 2, config.seed)),
             held_out=data.held_out.select(range(1)),
             summaries=data.summaries,
         )
         args = arguments_of(config, Path(scratch), keep_scores=False, **_CPU)
         trainer = trainer_of(config, args, rule, model, tokenizer, two)
         loss, seconds = _one_batch(trainer)
-    steps = steps_of(len(data.train), planned)
     table = Table(title=f"plan of {config.output}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -71,7 +72,10 @@ def dry_run_of(config: Config, console: Console) -> None:
     scored = "scored live" if where is None else f"scored once before training, kept in {where}"
     table.add_row("reference", scored if config.reads_reference else "not read")
     table.add_row("forward", trainer.road.line())
-    table.add_row("one batch", f"{len(two.train)} pairs in {seconds:.2f} s on the CPU, loss {loss:.4f}")
+    pairs = len(cast("Dataset", trainer.train_dataset))
+    table.add_row(
+        "one batch", f"{pairs} {'pair' if pairs == 1 else 'pairs'} in {seconds:.2f} s on the CPU, loss {loss:.4f}"
+    )
     console.print(table)
     console.print("nothing was trained or written", highlight=False)
 

@@ -23,6 +23,7 @@ def summary_of(
     head_parameters: int,
     calibration: Calibration | None,
     fit: FitReport | None,
+    followed: Mapping[str, float] | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The content of `summary.json`; β at the start and the end is that of the watched held-out prompts."""
@@ -38,6 +39,7 @@ def summary_of(
         "parameters": {**parameters, "beta_head": head_parameters},
         "calibration": None if calibration is None else asdict(calibration),
         "fit": None if fit is None else asdict(fit),
+        "heldout": None if followed is None else dict(followed),
         "seconds": seconds,
     }
 

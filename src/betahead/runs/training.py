@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,7 +80,7 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         console.print(_scoring_line(config, data), highlight=False, soft_wrap=True)
         if data.shared_prompts:
             console.print(_leak_line(data), highlight=False, soft_wrap=True)
-        check_fits(config, planned, model, tokenizer, data)
+        check_fits(config, planned, rule, model, tokenizer, data)
         with claimed_folder(output) as claim:
             folder = claim.folder
             args = arguments_of(config, folder.checkpoints)
@@ -93,6 +93,8 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
             console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
             if trainer.calibration is not None:
                 console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
+            if trainer.held_out is not None:
+                console.print(f"heldout    {trainer.held_out.cost.line()}", highlight=False, soft_wrap=True)
             if trainer.oversized is not None:
                 console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
             return _trained(config, console, folder, trainer, data, fitted, began)
@@ -136,6 +138,11 @@ def _trained(
     if trainer.kl_estimates is not None:
         console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
     steps = trainer.state.global_step
+    followed = None
+    if trainer.held_out is not None:
+        seconds = trained.metrics["train_runtime"]
+        followed = trainer.held_out.cost.measured(seconds)
+        console.print(f"heldout    {trainer.held_out.cost.spent(seconds)}", highlight=False, soft_wrap=True)
     check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
@@ -151,11 +158,12 @@ def _trained(
         train=trained.metrics,
         held_out=measured,
         snapshots=pq.read_table(folder.prompts),
-        data=data,
+        data=replace(data, train=cast("Dataset", trainer.train_dataset)),
         parameters=_parameters(trainer.model.policy),
         head_parameters=sum(p.numel() for p in trainer.rule.parameters()),
         calibration=trainer.calibration,
         fit=fitted.report if fitted else None,
+        followed=followed,
         seconds=time.perf_counter() - began,
     )
     folder.finish(summary)

@@ -120,7 +120,7 @@ class DPOConfig(TrainingArguments):
                 f"a pass together, but is {self.max_batch_tokens} instead; choose a smaller "
                 "`per_device_train_batch_size`."
             )
-        if self.max_batch_tokens is not None and _shards(self):
+        if self.max_batch_tokens is not None and shards(self):
             raise ConfigError(
                 f"`max_batch_tokens` must be None with FSDP or DeepSpeed, but is {self.max_batch_tokens} instead; "
                 "their ranks must run the same number of passes, so choose a smaller `per_device_train_batch_size`."
@@ -186,7 +186,7 @@ def _share(key: str, value: Any) -> None:
         raise ConfigError(f"`{key}` must be a share of the rows, in [0, 1], but is {value!r} instead.")
 
 
-def _shards(args: TrainingArguments) -> bool:
+def shards(args: TrainingArguments) -> bool:
     """Whether parameters or optimizer are spread over ranks, by the arguments or by the launcher."""
     flags = (os.environ.get(f"ACCELERATE_USE_{name}", "false") for name in ("FSDP", "DEEPSPEED"))
     return bool(args.fsdp or args.deepspeed) or any(flag.lower() in ("1", "true", "yes", "on") for flag in flags)

@@ -1,16 +1,18 @@
 """A trained pair on disk: the policy as an ordinary Hugging Face folder, the files of rule and loss beside it."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file, save
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from betahead.beta.files import load_state, save_rule
 from betahead.errors import DataError
 from betahead.forward.model import Policy, PreferenceModel
+from betahead.train.origin import mark_trained
 
 LOSS_STATE = "loss_state.safetensors"
 """What a loss has learned of the data; only where it keeps something."""
@@ -65,3 +67,24 @@ def hidden_size_of(policy: Policy) -> int:
     model = cast("PreTrainedModel", policy)
     width = getattr(model.get_output_embeddings(), "in_features", None)
     return int(model.config.get_text_config().hidden_size if width is None else width)
+
+
+class FolderTrainer(Trainer):
+    """`transformers.Trainer` whose checkpoints are such folders; no weight of theirs is pickled."""
+
+    model: PreferenceModel
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write the policy as an ordinary Hugging Face folder with the rule beside it; no pickles."""
+        folder = Path(output_dir or cast("str", self.args.output_dir))
+        save_model_folder(self.model, folder, cast("PreTrainedTokenizerBase | None", self.processing_class))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Fill policy and rule with the numbers of a checkpoint."""
+        load_model_folder(self.model, Path(resume_from_checkpoint))
+        mark_trained(self.model.policy)
+
+    def _load_best_model(self) -> None:
+        """Go back to the checkpoint with the best metric."""
+        assert self.state.best_model_checkpoint is not None
+        load_model_folder(self.model, Path(self.state.best_model_checkpoint))

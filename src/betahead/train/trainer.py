@@ -1,7 +1,6 @@
 """The trainer: `transformers.Trainer` with a preference loss, a beta rule and a reference."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
@@ -22,10 +21,14 @@ from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
-from betahead.train.checkpoint import hidden_size_of, load_model_folder, save_model_folder
+from betahead.train.checkpoint import FolderTrainer, hidden_size_of
 from betahead.train.drift import drift_watch
 from betahead.train.given import check_given, check_reference_is_read, reference_model
+from betahead.train.heldout import following
+from betahead.train.heldout_checks import check_held_out
+from betahead.train.heldout_rows import held_apart
 from betahead.train.kl_estimate import kl_estimates_for
+from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
 from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
 from betahead.train.origin import mark_trained, warn_of_trained_reference
@@ -47,7 +50,7 @@ from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(WindowedTrainer):
+class DPOTrainer(FolderTrainer, WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -110,6 +113,7 @@ class DPOTrainer(WindowedTrainer):
         if ref_model is None:
             warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
         policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
+        check_held_out(rule, args, policy)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
         check_sizes(policy, tokenizer, *of_each(train), *of_each(held_out))
@@ -134,9 +138,7 @@ class DPOTrainer(WindowedTrainer):
         )
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
         # newer ones the other.
-        self.model_accepts_loss_kwargs = True
-        self.loss_is_scaled_for_ga = True
-        self.can_return_loss = True
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = self.can_return_loss = True
         gather_for(rule, self.accelerator, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
@@ -149,10 +151,11 @@ class DPOTrainer(WindowedTrainer):
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
-        self.train_dataset = cast("Any", self._with_reference(train))
+        scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
+        self.train_dataset = cast("Any", scored)
         self.eval_dataset = each(held_out, self._with_reference)
+        self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
-            scored = cast("Dataset | None", self.train_dataset)
             self.calibration: Calibration | None = calibration_for(
                 policy, self.reference, rule, scored, self.data_collator, args
             )
@@ -176,6 +179,10 @@ class DPOTrainer(WindowedTrainer):
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
         return self.scoring.columns(dataset, trained=self.state.global_step > 0)
 
+    def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with the reference's columns."""
+        return self.scoring.completed(batch, trained=self.state.global_step > 0)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -187,8 +194,11 @@ class DPOTrainer(WindowedTrainer):
 
         Without `num_items_in_batch` (evaluation) it is the mean over the batch.
         """
-        outputs: dict[str, Tensor] = model(**self.scoring.completed(inputs, trained=self.state.global_step > 0))
+        inputs = self._completed(inputs)
+        outputs: dict[str, Tensor] = model(**inputs)
         losses = outputs.pop("losses")
+        if self.held_out is not None and model.training and num_items_in_batch is not None:
+            self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -241,8 +251,9 @@ class DPOTrainer(WindowedTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
+        followed = self.held_out.log_metrics() if training and self.held_out is not None else {}
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics()
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics() | followed
         )
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
@@ -252,6 +263,8 @@ class DPOTrainer(WindowedTrainer):
         fresh = self.optimizer is None
         optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
         give_rule_its_own_group(optimizer, self.rule, self.rule.learning_rate, fresh=fresh)
+        if self.held_out is not None:
+            check_foreseeable(optimizer)
         return optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
@@ -261,6 +274,8 @@ class DPOTrainer(WindowedTrainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The policy's norm before clipping; called before every step, so the rule is clipped here, apart."""
         norm = self._policy_norm(model, float("inf")) if grad_norm is None else grad_norm
+        if self.held_out is not None:
+            self.held_out.set_gradient(cast("Optimizer", self.optimizer), step=self.state.global_step, norm=grad_norm)
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
         mark_trained(inner.policy)
@@ -270,18 +285,3 @@ class DPOTrainer(WindowedTrainer):
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
         return cast("Tensor", self.accelerator.clip_grad_norm_(inner.policy.parameters(), max_norm))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write the policy as an ordinary Hugging Face folder with the rule beside it; no pickles."""
-        folder = Path(output_dir or cast("str", self.args.output_dir))
-        save_model_folder(self.model, folder, cast("PreTrainedTokenizerBase | None", self.processing_class))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Fill policy and rule with the numbers of a checkpoint."""
-        load_model_folder(self.model, Path(resume_from_checkpoint))
-        mark_trained(self.model.policy)
-
-    def _load_best_model(self) -> None:
-        """Go back to the checkpoint with the best metric."""
-        assert self.state.best_model_checkpoint is not None
-        load_model_folder(self.model, Path(self.state.best_model_checkpoint))

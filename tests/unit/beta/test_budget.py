@@ -178,7 +178,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"allocation": "budget"},
         {},
-        "`beta.learning.allocation` must be one of joint, perspective, none, but is 'budget' instead.",
+        "`beta.learning.allocation` must be one of joint, perspective, heldout, none, but is 'budget' instead.",
     ),
     (
         {"kl_from": "thin air"},

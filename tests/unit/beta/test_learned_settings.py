@@ -16,7 +16,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"ppl_tokens": "some"}, "`beta.ppl_tokens` must be one of all, content, but is 'some' instead."),
     (
         {"learning": "slow"},
-        "`beta.learning.kind` must be one of joint, perspective, budget, none, but is 'slow' instead.",
+        "`beta.learning.kind` must be one of joint, perspective, heldout, budget, none, but is 'slow' instead.",
     ),
     (
         {"form": "direct", "max_correction": 0.5},

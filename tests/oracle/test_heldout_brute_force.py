@@ -1,0 +1,192 @@
+"""The head's held-out gradient against really stepping with β, or a weight of the head, a little up and down."""
+
+import math
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from transformers import TrainerCallback
+
+from betahead.beta.learned import LearnedBeta
+from betahead.data.collate import PairCollator
+from betahead.forward.separate import separate_forward
+from betahead.train.trainer import DPOTrainer
+from betahead.types import PairBatch
+
+LEVEL = 0.2
+
+
+class LongMemory(TrainerCallback):
+    """Lets Adam remember its first steps as if they had been a thousand."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 < state.max_steps:
+            return
+        for parameter in kwargs["model"].policy.parameters():
+            memory = kwargs["optimizer"].state.get(parameter, {})
+            for name, rate in (("exp_avg", 0.9), ("exp_avg_sq", 0.999)) if memory else ():
+                memory[name].mul_((1.0 - rate**1000) / (1.0 - rate**state.global_step))
+            if memory:
+                memory["step"].fill_(1000.0)
+
+
+class BeforeTheLastStep(TrainerCallback):
+    """What stands between the gradients of the last step and the step."""
+
+    def __init__(self) -> None:
+        self.policy: Any = None
+        self.state: dict[str, Any] = {}
+        self.head: dict[str, Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 == state.max_steps:
+            model, optimizer = kwargs["model"], kwargs["optimizer"]
+            self.policy = deepcopy(model.policy)
+            by_name = {name: optimizer.state.get(p, {}) for name, p in model.policy.named_parameters()}
+            self.state = deepcopy(by_name)
+            self.head = {name: p.grad.clone() for name, p in model.rule.named_parameters()}
+
+
+def trained(
+    folder: Path,
+    steps: int,
+    settings: dict[str, Any],
+    rule: dict[str, Any],
+    learning: dict[str, Any] | None = None,
+) -> tuple[DPOTrainer, Any]:
+    seen = BeforeTheLastStep()
+    trainer = DPOTrainer(
+        tiny.in_float64(tiny.qwen2()),
+        tiny.in_float64(tiny.qwen2(1)),
+        tiny.arguments(
+            folder,
+            per_device_train_batch_size=6,
+            max_steps=steps,
+            max_grad_norm=0.0,
+            logging_steps=1000,
+            train_sampling_strategy="sequential",
+            **settings,
+        ),
+        train_dataset=tiny.pairs(24, prompts=12),
+        processing_class=tiny.tokenizer(),
+        callbacks=[*([LongMemory()] if settings["optim"] == "adamw_torch" else []), seen],
+        # A head that hardly moves, so that the β of the last step is the one it starts with.
+        beta=LearnedBeta(
+            initial_beta=LEVEL,
+            learning={"kind": "heldout", **(learning or {}), "held_out_share": 0.25, "held_out_pairs": 99},
+            learning_rate=1e-12,
+            **rule,
+        ),
+    )
+    trainer.rule.double()
+    tiny.scattered(trainer.rule, 0.3)
+    if learning is not None:
+        trainer.rule.mode.log_level.fill_(0.7)
+    trainer.train()
+    return trainer, seen
+
+
+def padded(records: list[Any]) -> PairBatch:
+    return PairBatch.from_dict(PairCollator(pad_token_id=0)(records))
+
+
+def margins(policy: Any, batch: PairBatch) -> Tensor:
+    logps, _ = separate_forward(policy, batch)
+    reference = batch.reference
+    assert reference is not None
+    return logps.chosen - reference.chosen_logps - logps.rejected + reference.rejected_logps
+
+
+class Stepping:
+    """The held-out loss after a step with these β: a new optimizer with the state of the old one, on a copy."""
+
+    def __init__(self, trainer: DPOTrainer, seen: BeforeTheLastStep, steps: int, optimizer: str) -> None:
+        data, followed = trainer.train_dataset, trainer.held_out.dataset
+        assert len(data) % 6 == 0
+        at = [(steps - 1) * 6 % len(data) + i for i in range(6)]
+        self.train = padded([data[i] for i in at])
+        self.followed = padded(followed.to_list())
+        self.seen, self.optimizer = seen, optimizer
+        self.rate = trainer.args.learning_rate
+        self.level = float(trainer.rule.base)
+
+    def __call__(self, beta: Tensor) -> float:
+        policy = deepcopy(self.seen.policy)
+        named = dict(policy.named_parameters())
+        made = {"sgd": torch.optim.SGD, "adamw_torch": torch.optim.AdamW}[self.optimizer]
+        optimizer = made(named.values(), lr=self.rate, weight_decay=0.0)
+        for name, p in named.items():
+            p.grad = None
+            if self.seen.state[name]:
+                optimizer.state[p] = deepcopy(self.seen.state[name])
+        (LEVEL / beta * -logsigmoid(beta * margins(policy, self.train))).mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            return -logsigmoid(self.level * margins(policy, self.followed)).mean().item()
+
+
+def brute_force(trainer: DPOTrainer, stepping: Stepping) -> tuple[Tensor, dict[str, Tensor]]:
+    """dL/dβ of every pair, carried on to the head by autograd."""
+    policy, rule = stepping.seen.policy, trainer.rule
+    assert isinstance(rule, LearnedBeta)
+    with torch.no_grad():
+        _, features = separate_forward(policy, stepping.train, rule.needs)
+    beta = rule.explain(features).beta
+    assert beta.std() > 0
+    slopes = torch.zeros_like(beta)
+    for i in range(len(beta)):
+        change = torch.zeros_like(beta)
+        change[i] = 1e-3 * beta[i].item()
+        # Four points: the error of two would be seen at six digits.
+        near, far = (stepping(beta.detach() + k * change) - stepping(beta.detach() - k * change) for k in (1, 2))
+        slopes[i] = (8.0 * near - far) / (12.0 * change[i])
+    named = dict(rule.named_parameters())
+    found = torch.autograd.grad(beta, list(named.values()), slopes, materialize_grads=True)
+    return slopes, dict(zip(named, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule"),
+    [
+        (1, {"form": "banded", "ppl_exponent": 1.0}),
+        (3, {"form": "direct", "net": "mlp"}),
+        (2, {"form": "banded", "ppl_exponent": "learned", "net": "transformer"}),
+    ],
+    ids=["banded", "direct", "transformer"],
+)
+def test_with_sgd_it_is_the_derivative_to_six_digits(steps: int, rule: dict[str, Any], tmp_path: Path) -> None:
+    trainer, seen = trained(tmp_path, steps, {"optim": "sgd", "learning_rate": 0.05}, rule)
+    _, wanted = brute_force(trainer, Stepping(trainer, seen, steps, "sgd"))
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    assert scale > 1e-6
+    for name, gradient in wanted.items():
+        assert (seen.head[name] - gradient).abs().max() <= 1e-6 * scale, name
+
+
+def test_with_adam_it_has_the_direction_of_the_derivative(tmp_path: Path) -> None:
+    steps = 6
+    trainer, seen = trained(tmp_path, steps, {"optim": "adamw_torch", "learning_rate": 1e-3}, {"form": "direct"})
+    _, wanted = brute_force(trainer, Stepping(trainer, seen, steps, "adamw_torch"))
+    one = torch.cat([seen.head[name].flatten() for name in wanted])
+    other = torch.cat([gradient.flatten() for gradient in wanted.values()])
+    cosine = torch.nn.functional.cosine_similarity(one, other, dim=0)
+    assert cosine >= 0.99
+    large = other.abs() > 0.1 * other.abs().max()
+    assert torch.equal(one[large].sign(), other[large].sign())
+
+
+def test_on_a_budget_the_row_keeps_its_push_and_the_held_out_loss_has_the_level(tmp_path: Path) -> None:
+    still = {"kind": "budget", "target_kl": 5.0, "allocation": "heldout", "kl_from": "answers", "level_rate": 1e-12}
+    trainer, seen = trained(tmp_path, 1, {"optim": "sgd", "learning_rate": 0.05}, {"form": "direct"}, still)
+    stepping = Stepping(trainer, seen, 1, "sgd")
+    assert stepping.level == pytest.approx(LEVEL * math.exp(0.7))
+    _, wanted = brute_force(trainer, stepping)
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    assert scale > 1e-6
+    for name, gradient in wanted.items():
+        assert (seen.head[name] - gradient).abs().max() <= 1e-6 * scale, name
