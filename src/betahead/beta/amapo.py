@@ -44,7 +44,7 @@ class BelowMeanTarget(BatchRule):
             "h_i = mean log π(y_w) − mean log π(y_l), μ and s its mean and deviation in the batch\n"
             "target_i = exp(((μ − h_i)/s)·μ) where h_i < μ, else 0"
         ),
-        cost="one gather of a number a pair",
+        cost="one gather of a number a pair; no reference",
         source="Deng et al. 2026, https://arxiv.org/abs/2511.09385",
         deviates=(
             "s is at least 1e-3; a batch of one pair has no target; the exponent ends at 20, where the gradient is "

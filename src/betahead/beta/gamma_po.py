@@ -73,7 +73,7 @@ class AllocatedTarget(BatchRule):
             "p = argmin of mean(−log σ(g_i − γ₀·n·p_i)) + τ·KL(p ‖ uniform), 20 exponentiated-gradient steps\n"
             "target_i = γ₀·n·p_i/β (margin: policy) or γ₀·(n·p_i − 1)/β (reference)"
         ),
-        cost="one gather of a number a pair, a queue of 2,048 numbers, 20 steps on 256 numbers",
+        cost="one gather of a number a pair, a queue of 2,048 numbers; no reference with margin: policy",
         source="Sun et al. 2025, https://arxiv.org/abs/2506.03690",
         deviates="one queue for all ranks instead of one each; evaluation reads the queue and adds nothing to it",
         checked="code",
