@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_rules_in_training import pairs
 from torch import Tensor
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
 from betahead.data.prepare import prepare_pairs
 from betahead.train.trainer import DPOTrainer
 
@@ -87,14 +87,16 @@ def trained(folder: Path, kind: str, *, batch: int) -> DPOTrainer:
         ddp_find_unused_parameters=False,
     )
     data = prepare_pairs(pairs(16), tiny.tokenizer(), max_length=100).dataset
+    rule = readings.lively(kind)
+    reads_it = rule.margin_of == "reference" or Need.PAIR in rule.needs
     # Two ranks take turns: in the pairs of a step, those of the first come first.
     trainer = DPOTrainer(
         tiny.in_float64(tiny.qwen2()),
-        tiny.in_float64(tiny.qwen2(1)),
+        tiny.in_float64(tiny.qwen2(1)) if reads_it else None,
         args,
         train_dataset=data,
         processing_class=tiny.tokenizer(),
-        beta=readings.lively(kind),
+        beta=rule,
     )
     trainer.rule.double()
     trainer.train()
