@@ -88,10 +88,11 @@ def trained(folder: Path, kind: str, *, batch: int) -> DPOTrainer:
     )
     data = prepare_pairs(pairs(16), tiny.tokenizer(), max_length=100).dataset
     rule = readings.lively(kind)
-    reads_reference = rule.margin_of == "reference" or Need.PAIR in rule.needs
+    reads_it = rule.margin_of == "reference" or Need.PAIR in rule.needs
+    # Two ranks take turns: in the pairs of a step, those of the first come first.
     trainer = DPOTrainer(
         tiny.in_float64(tiny.qwen2()),
-        tiny.in_float64(tiny.qwen2(1)) if reads_reference else None,
+        tiny.in_float64(tiny.qwen2(1)) if reads_it else None,
         args,
         train_dataset=data,
         processing_class=tiny.tokenizer(),
