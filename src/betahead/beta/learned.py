@@ -38,8 +38,7 @@ class LearnedBeta(ModedBeta):
         bounds: (low, high); default (β₀/10, 10·β₀) where the level comes from β₀, else (1e-3, 30).
         couple: let the gradient of β flow through perplexity and hidden state into the policy.
         learning: `joint`, `perspective`, `heldout`, `none`, or a mapping of `kind` and settings, such as
-            `{"kind": "budget", "target_kl": 5.0}`. The kinds: `JointLearning`, `PerspectiveLearning`, `BudgetLearning`,
-            `FrozenLearning`, each with its settings in a file of its own.
+            `{"kind": "budget", "target_kl": 5.0}`. `learning_kinds` has the kinds, each in a file with its settings.
         regulariser, rho: those of `PerspectiveLearning`.
         prior_weight, prior_on: those of `JointLearning`.
         learning_rate: the head's own step size; default 1e-3.

@@ -154,7 +154,7 @@ def _panels(evidence: Evidence) -> list[str]:
                     row.method,
                     f"{row.pool:.0%}",
                     f"{row.finals:.0%}",
-                    f"{row.sd_over_seeds:.3g}",
+                    "–" if row.sd_over_seeds is None else f"{row.sd_over_seeds:.3g}",
                     f"{row.sd_over_configurations:.3g}",
                 ]
                 for row in panels.stability

@@ -83,13 +83,17 @@ class CloudRow(Section):
 
 
 class DivergedRow(Section):
-    """How often training ended in numbers that are not finite, and how far seeds and configurations spread."""
+    """How often training ended in numbers that are not finite, and how far seeds and configurations spread.
+
+    Args:
+        sd_over_seeds: between the tuning seeds of a configuration; null where there is one.
+    """
 
     cell: str
     method: str
     pool: float
     finals: float
-    sd_over_seeds: float
+    sd_over_seeds: float | None
     sd_over_configurations: float
 
 

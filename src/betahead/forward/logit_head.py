@@ -1,12 +1,10 @@
 """From a model's last hidden states to logits: the part that the chunked log-probabilities take apart."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -45,12 +43,11 @@ class LogitHead:
     @property
     def without_adapters(self) -> "LogitHead":
         """The head that the module was before adapters were put around it, or a trained copy in its place."""
-        module: nn.Module = self.module
-        if isinstance(module, BaseTunerLayer):
-            module = cast("nn.Module", cast("Any", module).get_base_layer())
-        elif isinstance(module, AuxiliaryTrainingWrapper):
-            module = cast("nn.Module", cast("Any", module).original_module)
-        return replace(self, module=module)
+        # PEFT's layers are known by what they have, so that models without adapters can do without PEFT.
+        around: Any = self.module
+        if hasattr(around, "get_base_layer"):
+            return replace(self, module=around.get_base_layer())
+        return replace(self, module=getattr(around, "original_module", around))
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's logits, float32 (float64 stays float64)."""
