@@ -34,6 +34,7 @@ ELSEWHERE: Mapping[str, str] = {
     "seed": "say `seed` at the top",
     "run_name": "the run is named after `output`",
     "beta": "say `beta.beta`",
+    "use_weighting": "say `beta.kind: wpo` with `cap: null`",
     "loss_type": "say `loss.kind`",
     "loss_weights": "say `loss.weights`",
     **{name: f"say `loss.{name}`" for name in LOSS_SETTINGS},
