@@ -179,7 +179,7 @@ def test_a_run_cut_into_passes_and_grouped_by_length_resumes_in_the_middle_of_an
     whole.train()
     resumed = trainer_for(tmp_path / "again", rule(), **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-8"))
-    assert whole.rule.state_dict()["level"].item() != 0.0
+    assert whole.rule.state_dict()["mode.level"].item() != 0.0
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=1e-6, atol=1e-7, msg=name)
 
