@@ -217,7 +217,10 @@ def test_a_short_search_finds_the_recorded_oracle_again():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda w: w.run("dpo", [], [0], split="eval"), "`method` must be one of fixed, fixed_early, beta_dpo, "),
+        (
+            lambda w: w.run("dpo", [], [0], split="eval"),
+            "`method` must be one of fixed, fixed_early, fixed_tempered, beta_dpo, ",
+        ),
         (
             lambda w: w.run("fixed", [{"beta": 0.1}], [0], split="eval"),
             "`configurations` of fixed must each hold learning_rate, beta, but hold beta instead.",

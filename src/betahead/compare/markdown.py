@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from betahead.compare.evidence import ClaimCell, Evidence, TestRecord
 from betahead.compare.markdown_measures import measure_parts
+from betahead.compare.panel_records import IntervalRecord
 from betahead.compare.tables import shown, table
 
 
@@ -21,7 +22,10 @@ def markdown_of(evidence: Evidence) -> str:
         _claims(evidence),
         "## Tests",
         f"{_effect(evidence)} P(A>B): on a fresh final. MDE: what so many finals find with 80 % power. "
-        "Settled by: finals that would end an inconclusive test.",
+        "Settled by: finals that would end an inconclusive test in four of five cases, were the truth 0 or 2 ROPE, or "
+        "were it what was seen, if A or B then wins on ¾ of them; “not by more” where those wins alone are missing, or "
+        "where it would take a hundred times the finals.",
+        _one_search(evidence),
         _tests(evidence.tests),
         *_secondary(evidence),
         *_panels(evidence),
@@ -52,6 +56,28 @@ def _verdict(one: ClaimCell) -> str:
     return one.verdict + short + ("" if one.beta_ratio is None else f" (β ×{one.beta_ratio:.2g})")
 
 
+def _nothing(headroom: IntervalRecord) -> bool:
+    """Whether the oracle and fixed β are one method."""
+    return headroom.estimate == headroom.low == headroom.high == 0.0
+
+
+def _settled(one: TestRecord) -> str:
+    if one.verdict != "inconclusive":
+        return ""
+    return "not by more" if one.finals_to_settle is None else f"{one.finals_to_settle} finals"
+
+
+def _one_search(evidence: Evidence) -> str:
+    pool = evidence.plan["plan"]["pool"]
+    if pool["trials"] < pool["configurations"]:
+        return ""
+    return (
+        "**Every search saw the whole pool**, so all finals of a method have the same pick: the luck of that search "
+        "is in no interval and no p-value, and a placebo may have picked another configuration. Read a *better* or a "
+        "*worse* as one of these picks."
+    )
+
+
 def _tests(tests: Iterable[TestRecord]) -> str:
     heads = ["cell", "A", "B", "verdict", "effect", "p", "p (Holm)", "P(A>B)", "MDE", "settled by"]
     rows = [
@@ -65,7 +91,7 @@ def _tests(tests: Iterable[TestRecord]) -> str:
             f"{one.p_holm:.2g}",
             f"{one.wins.estimate:.2f}",
             f"{one.minimum_detectable_effect:.3g}",
-            "" if one.finals_to_settle is None else f"{one.finals_to_settle} finals",
+            _settled(one),
         ]
         for one in tests
     ]
@@ -119,6 +145,8 @@ def _panels(evidence: Evidence) -> list[str]:
     if panels.frontier:
         parts += [
             "## Gold at matched KL, on test",
+            "A run that never gets that far counts with its last reward, which it has at less KL: where many fell "
+            "short, KL is not matched, and neither is what is measured elsewhere at the end of these runs.",
             table(
                 ["cell", "method", "KL", "gold", "runs that fell short"],
                 [
@@ -130,14 +158,15 @@ def _panels(evidence: Evidence) -> list[str]:
     if panels.headroom:
         parts += [
             "## Headroom captured",
-            "(learned − fixed)/(oracle − fixed); undefined where the oracle wins less than the ROPE.",
+            "(learned − fixed)/(oracle − fixed); undefined where the oracle wins less than the ROPE. The oracle is the "
+            "best of a search, so this is at least what could be won; *none found* where that search found fixed β.",
             table(
                 ["cell", "method", "headroom", "captured"],
                 [
                     [
                         row.cell,
                         row.method,
-                        shown(row.headroom),
+                        "none found" if _nothing(row.headroom) else shown(row.headroom),
                         "undefined" if row.captured is None else shown(row.captured),
                     ]
                     for row in panels.headroom
@@ -155,7 +184,7 @@ def _panels(evidence: Evidence) -> list[str]:
                     f"{row.pool:.0%}",
                     f"{row.finals:.0%}",
                     "–" if row.sd_over_seeds is None else f"{row.sd_over_seeds:.3g}",
-                    f"{row.sd_over_configurations:.3g}",
+                    "–" if row.sd_over_configurations is None else f"{row.sd_over_configurations:.3g}",
                 ]
                 for row in panels.stability
             ],

@@ -36,7 +36,7 @@ def _spread(evidence: Evidence) -> list[str]:
                     row.a,
                     row.b,
                     _NONE if row.over_seeds is None else shown(row.over_seeds),
-                    shown(row.over_configurations),
+                    _NONE if row.over_configurations is None else shown(row.over_configurations),
                 ]
                 for row in rows
             ],

@@ -87,6 +87,7 @@ class DivergedRow(Section):
 
     Args:
         sd_over_seeds: between the tuning seeds of a configuration; null where there is one.
+        sd_over_configurations: between configurations; null where there is one.
     """
 
     cell: str
@@ -94,7 +95,7 @@ class DivergedRow(Section):
     pool: float
     finals: float
     sd_over_seeds: float | None
-    sd_over_configurations: float
+    sd_over_configurations: float | None
 
 
 class SpreadRow(Section):
@@ -103,7 +104,8 @@ class SpreadRow(Section):
     Args:
         metric: of gold; no measure.
         over_seeds: between the tuning seeds of a configuration; null where there is one.
-        over_configurations: between the configurations' means over seeds: what the axes of the plan make of a run.
+        over_configurations: between the configurations' means over seeds: what all axes of the method make of a run;
+            null where there is one configuration.
     """
 
     cell: str
@@ -111,7 +113,7 @@ class SpreadRow(Section):
     a: str
     b: str
     over_seeds: IntervalRecord | None
-    over_configurations: IntervalRecord
+    over_configurations: IntervalRecord | None
 
 
 class MeasureRow(Section):

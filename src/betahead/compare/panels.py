@@ -199,7 +199,7 @@ def _stability(finished: Finished) -> list[DivergedRow]:
                 pool=float(np.mean(~finished.pools[cell, method].finite)),
                 finals=float(np.mean(~finished.finals[cell, method][1].finite)),
                 sd_over_seeds=float(np.sqrt(np.mean(np.var(values, axis=1, ddof=1)))) if seeds > 1 else None,
-                sd_over_configurations=float(np.std(values.mean(axis=1), ddof=1)) if configurations > 1 else 0.0,
+                sd_over_configurations=float(np.std(values.mean(axis=1), ddof=1)) if configurations > 1 else None,
             )
         )
     return rows

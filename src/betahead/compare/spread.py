@@ -39,7 +39,9 @@ def spread_rows(finished: Finished) -> list[SpreadRow]:
                         a=one.a,
                         b=one.b,
                         over_seeds=_difference(finished, a, b, over_seeds) if plan.pool.seeds > 1 else None,
-                        over_configurations=_difference(finished, a, b, over_configurations),
+                        over_configurations=_difference(finished, a, b, over_configurations)
+                        if plan.pool.configurations > 1
+                        else None,
                     )
                 )
     return rows

@@ -29,6 +29,10 @@ Differences = Float[np.ndarray, "finals units"]
 """A minus B, paired by final: the same virtual search, the same seed; units are prompts where finals share them."""
 
 
+# Finals beyond this many times those that there were are no advice.
+_MOST_TIMES = 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """What the differences of one test say.
@@ -41,7 +45,9 @@ class Decision:
         wins: P(A > B) on a fresh final.
         sd: spread of the difference between finals.
         minimum_detectable_effect: what so many finals find with 80 % power within this family.
-        finals_to_settle: how many would end it, for an inconclusive verdict; None for the others.
+        finals_to_settle: how many would end an inconclusive test in four of five cases, were the truth 0 or 2·ROPE, or
+            were it what was seen; its wins aside. None for the other verdicts, where the wins alone stand in the way,
+            and where it is more than a hundred times what there was.
     """
 
     verdict: Verdict
@@ -122,7 +128,9 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
     wins = win_probability(of_final)
     verdict = _verdict(effect, equal, p_holm, wins.estimate, rules)
     sd = float(np.std(of_final, ddof=1)) if finals > 1 else 0.0
-    settle = _settled_by(effect.estimate, sd, finals, rules) if verdict == "inconclusive" and finals > 1 else None
+    by_wins = p_holm < rules.alpha and abs(effect.estimate) >= rules.rope and _one_sided(effect)
+    open_ = verdict == "inconclusive" and finals > 1 and not by_wins
+    settle = _settled_by(effect.estimate, sd, finals, rules) if open_ else None
     return Decision(
         verdict=verdict,
         effect=effect,
@@ -139,16 +147,22 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
     )
 
 
-def _settled_by(effect: float, sd: float, finals: int, rules: Rules) -> int:
+def _one_sided(effect: Interval) -> bool:
+    """Whether the interval leaves 0 out."""
+    return effect.low is not None and effect.high is not None and (effect.low > 0.0 or effect.high < 0.0)
+
+
+def _settled_by(effect: float, sd: float, finals: int, rules: Rules) -> int | None:
     """Finals that end the test be the truth 0 or 2·ROPE; where those are there already, be it what was seen."""
     settle = units_to_settle(sd, effect=2.0 * rules.rope, rope=rules.rope, alpha=rules.alpha, comparisons=rules.family)
     if settle > finals:
-        return settle
+        return settle if settle <= _MOST_TIMES * finals else None
     if abs(effect) < rules.rope:
         more = units_to_show_equivalence(rules.rope, sd, effect=effect, alpha=rules.alpha)
     else:
         more = units_to_detect(effect, sd, alpha=rules.alpha, comparisons=rules.family)
-    return max(more, finals + 1)
+    more = max(more, finals + 1)
+    return more if more <= _MOST_TIMES * finals else None
 
 
 def _verdict(effect: Interval, equal: Equivalence, p_holm: float, wins: float, rules: Rules) -> Verdict:

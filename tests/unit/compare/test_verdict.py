@@ -149,3 +149,14 @@ def test_one_final_has_no_interval_and_no_verdict():
 def test_a_difference_near_the_rope_asks_for_more_finals_than_there_were(mean, sd):
     its = decision(finals(mean, sd))
     assert its.verdict == "inconclusive" and its.finals_to_settle > 20
+
+
+def test_finals_do_not_settle_what_the_wins_alone_leave_open():
+    # Large and beyond doubt on average, but won on 70 % of the finals only.
+    its = decision([0.5] * 28 + [-0.05] * 12)
+    assert its.verdict == "inconclusive" and its.effect.low > 0.1 and its.p_holm < 0.01 and its.wins.estimate == 0.7
+    assert its.finals_to_settle is None
+
+
+def test_a_hundred_times_the_finals_are_no_advice():
+    assert decision(finals(0.05, 8.0)).finals_to_settle is None
