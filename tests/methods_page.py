@@ -59,8 +59,9 @@ def _section(method: Method, old: str) -> str:
         "deviates": method.deviates or "in nothing",
     }
     table = "\n".join(f"| {label} | {text.replace('|', '&#124;')} |" for label, text in rows.items() if text)
+    read = f" (read: {method.checked})" if method.checked else ""
     return (
-        f"### `{method.name}`\n\n{method.title}: {method.source} (read: {method.checked}).\n\n"
+        f"### `{method.name}`\n\n{method.title}: {method.source}{read}.\n\n"
         f"```text\n{method.formula}\n```\n\n| | |\n|---|---|\n{table}\n\n"
     )
 

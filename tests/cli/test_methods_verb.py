@@ -57,7 +57,10 @@ def test_what_is_shown_of_a_method_is_complete_and_can_be_said(method: Method, b
     code, out, _ = betahead("methods", method.name)
     assert code == 0
     assert out.startswith(f"{method.name}: {method.title}\n")
-    assert method.formula and method.cost and method.checked in ("code", "paper", "abstract")
+    assert method.formula and method.cost
+    assert method.checked in ("code", "TRL's code", "LLaMA-Factory's code", "paper", "abstract", "")
+    assert (method.checked == "") == method.source.startswith("this package")
+    assert ("(read: " in out) == (method.checked != "")
     assert re.search(r"https://|this package", method.source)
     if method.yaml:
         said = yaml.safe_load(method.yaml)
@@ -68,6 +71,21 @@ def test_what_is_shown_of_a_method_is_complete_and_can_be_said(method: Method, b
             for key, value in keys.items():
                 assert found[key] == value or value.items() <= found[key].items(), (section, key)
     compile(method.python.replace("…", "model"), method.name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("ld_dpo", "ld_alpha"), ("forward_kl", "f_divergence_type"), ("cdpo", "label_smoothing"), ("mpo", "weights")],
+)
+def test_a_modifier_is_found_by_its_other_names(alias: str, name: str, betahead) -> None:
+    assert betahead("methods", alias)[:2] == betahead("methods", name)[:2]
+    assert method_named(alias).group == "modifier"
+
+
+def test_the_example_of_simpo_says_a_beta_of_its_authors() -> None:
+    method = method_named("simpo")
+    assert yaml.safe_load(method.yaml)["beta"] == {"kind": "fixed", "beta": 2.0}
+    assert "beta=2.0" in method.python
 
 
 def test_a_name_that_is_none_is_one_sentence_with_the_nearest(betahead) -> None:

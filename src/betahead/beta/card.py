@@ -13,7 +13,8 @@ class MethodCard:
         cost: what it needs beyond DPO, in passes and memory.
         source: authors, year and link.
         deviates: from the paper or its code, and why; "" for nothing.
-        checked: how far the source was read, `code`, `paper` or `abstract`.
+        checked: how far the source was read, `code`, `paper` or `abstract`; "" where it is this package.
+        refuses: combinations that are an error and that code cannot say, each as a clause.
     """
 
     title: str
@@ -22,3 +23,4 @@ class MethodCard:
     source: str
     deviates: str = ""
     checked: str = "paper"
+    refuses: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def control_card(title: str, formula: str) -> MethodCard:
         formula=formula,
         cost="that of the rule inside",
         source="this package",
-        checked="code",
+        checked="",
     )
 
 

@@ -75,7 +75,11 @@ class AllocatedTarget(BatchRule):
         ),
         cost="one gather of a number a pair, a queue of 2,048 numbers; no reference with margin: policy",
         source="Sun et al. 2025, https://arxiv.org/abs/2506.03690",
-        deviates="one queue for all ranks instead of one each; evaluation reads the queue and adds nothing to it",
+        deviates=(
+            "one queue for all ranks instead of one each; evaluation reads the queue and adds nothing to it; "
+            "margin: reference sums h over tokens where the authors' code averages, so that their β of 10 does not "
+            "carry over: say beta over and gamma times an answer's number of tokens, 0.1 and 40 for 100"
+        ),
         checked="code",
     )
     queue: Tensor

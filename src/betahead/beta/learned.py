@@ -39,8 +39,7 @@ class LearnedBeta(ModedBeta):
         couple: let the gradient of β flow through perplexity and hidden state into the policy.
         learning: `joint`, `perspective`, `heldout`, `none`, or a mapping of `kind` and settings, such as
             `{"kind": "budget", "target_kl": 5.0}`. `learning_kinds` has the kinds, each in a file with its settings.
-        regulariser, rho: those of `PerspectiveLearning`.
-        prior_weight, prior_on: those of `JointLearning`.
+        regulariser, rho, prior_weight, prior_on: those of `PerspectiveLearning` and of `JointLearning`.
         learning_rate: the head's own step size; default 1e-3.
 
     Raises:
@@ -61,7 +60,8 @@ class LearnedBeta(ModedBeta):
         formula="β(x) = w · (log PPL(x))^p · (1 + ε·tanh NN(h(x))), or log β(x) = log β₀ + NN([h(x), log PPL(x)])",
         cost="the LM head on the prompt's tokens, without gradient; nothing with ppl_from: reference",
         source="this package, docs/theory.md; perspective: Hong et al. 2024, https://arxiv.org/abs/2406.02764",
-        checked="code",
+        deviates="w = β₀·e^ω·g^(−p) is not free as published, so that a new head has level β₀ for every p",
+        checked="",
     )
     head: BetaHead
 

@@ -15,7 +15,7 @@ LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
             formula="policy and head descend −log σ(β(x)·h) + λ·(mean log β/β₀)²",
             cost="nothing",
             source=_OWN,
-            checked="code",
+            checked="",
         ),
         "perspective": MethodCard(
             title="Perspective",
@@ -30,24 +30,36 @@ LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
         ),
         "budget": MethodCard(
             title="Budget",
-            formula="β(x) = e^L · a(x), L by dual ascent on a KL estimate, a learned in another way",
+            formula=(
+                "β(x) = e^(L − c) · a(x), L by dual ascent on a KL estimate, a learned in another way\n"
+                "weight and penalty those of that way, times e^(−L)\n"
+                "c ← c + 0.1 · mean log(β(x)/(β₀·e^L)) where a has no level of its own, else 0"
+            ),
             cost="answers sampled every few steps, or nothing with kl_from: answers",
             source=_OWN,
-            checked="code",
+            checked="",
         ),
         "heldout": MethodCard(
             title="Held-out",
             formula="the head follows d/dβ of −log σ(β₀·h) on held-out prompts after the policy's step",
             cost="two passes over a few held-out pairs at a step",
             source=_OWN,
-            checked="code",
+            checked="",
+            refuses=(
+                "beta.couple: true",
+                "optimizers other than torch's SGD, Adam and AdamW, or with amsgrad or maximize",
+                "FSDP and DeepSpeed",
+                "fp16",
+                "trained weights of less than float32",
+                "reentrant gradient checkpointing",
+            ),
         ),
         "none": MethodCard(
             title="Frozen",
             formula="β(x) = w · (log PPL(x))^p as a rule; nothing is learned",
             cost="nothing",
             source=_OWN,
-            checked="code",
+            checked="",
         ),
     }
 )

@@ -1,4 +1,4 @@
-"""`betahead methods`: every rule, way of learning and loss, and what is to be known of one of them."""
+"""`betahead methods`: every rule, way of learning, loss and modifier, and what is to be known of one of them."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +69,7 @@ def _lines(method: "Method") -> list[str]:
         "needs": method.needs or "nothing beyond the log-probabilities of policy and reference",
         "costs": method.cost,
         "defaults": ", ".join(f"{key} {json.dumps(value)}" for key, value in method.defaults.items()),
-        "source": f"{method.source} (read: {method.checked})",
+        "source": method.source + (f" (read: {method.checked})" if method.checked else ""),
         "deviates": method.deviates or "in nothing",
         "refused": "; ".join(method.refuses),
         "code": method.where,

@@ -133,5 +133,9 @@ def simpo(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0, simpo_gamma: f
 
     Source:
         Meng et al. 2024, SimPO, equation 6, https://arxiv.org/abs/2405.14734.
+
+    Deviates:
+        The defaults are TRL's: γ = 0.5 with β = 0.1 is a target of 5 nats per token. The authors have β of 2 to 10 and
+        γ/β mostly of 0.3 to 0.5 (0.1 to 0.8 in all), so say β; at β = 2 the default γ is a target of 0.25.
     """
     return sigmoid(z - simpo_gamma, beta, label_smoothing=label_smoothing)

@@ -32,6 +32,8 @@ class Loss:
         has_shift: it takes the running reward shift of `losses.reward_shift`.
         other_divergences: an f-divergence other than the reverse KL has a meaning: it leaves a term of the prompt
             that must cancel.
+        checked: whose code was read: the authors' own, `code`, or that of another package, such as `TRL's code`.
+        beta: the β to begin with where DPO's 0.1 is none for this loss.
     """
 
     loss: Callable[..., Tensor]
@@ -45,6 +47,8 @@ class Loss:
     settings: tuple[str, ...] = ()
     has_shift: bool = False
     other_divergences: bool = False
+    checked: str = "TRL's code"
+    beta: float | None = None
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
@@ -55,6 +59,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             source="Rafailov et al. 2023, DPO, https://arxiv.org/abs/2305.18290",
             smooths="may",
             other_divergences=True,
+            checked="code",
         ),
         "sigmoid_norm": Loss(
             loss=links.sigmoid,
@@ -106,6 +111,8 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             needs_reference=False,
             smooths="may",
             settings=("simpo_gamma",),
+            checked="code",
+            beta=2.0,
         ),
         "nca_pair": Loss(
             loss=two_sided.nca_pair,
@@ -125,6 +132,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             source="Jung et al. 2024, BCO, https://arxiv.org/abs/2404.04656",
             reads="log-ratios",
             has_shift=True,
+            checked="LLaMA-Factory's code",
         ),
         "sppo_hard": Loss(
             loss=two_sided.sppo_hard,
@@ -149,6 +157,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             formula="−log σ(h) + ½·((r_w − ½)/β)² + ½·((r_l + ½)/β)²",
             source="Xiao et al. 2024, Cal-DPO, https://arxiv.org/abs/2412.14516",
             reads="log-ratios",
+            checked="code",
         ),
         "dr_dpo": Loss(
             loss=on_batch.dr_dpo,
@@ -158,6 +167,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             smooths="may",
             settings=("dr_dpo_beta",),
             other_divergences=True,
+            checked="code",
         ),
         "aot": Loss(
             loss=on_batch.aot,

@@ -65,6 +65,10 @@ def bco(chosen: Pairs, rejected: Pairs, beta: Pairs, *, shift: Float[Tensor, ""]
 
     Source:
         Jung et al. 2024, Binary Classifier Optimization, https://arxiv.org/abs/2404.04656.
+
+    Deviates:
+        δ is the mean of the steps before, where published code takes its own batch in first: the micro-batches of one
+        step would see different thresholds.
     """
     return -logsigmoid(beta * chosen - shift) - logsigmoid(shift - beta * rejected)
 

@@ -15,25 +15,20 @@ from betahead.beta.learning_kinds import LEARNING, learning_named
 from betahead.beta.rule import BetaRule, Need
 from betahead.beta.table import CONTROLS, METHODS
 from betahead.errors import ConfigError
+from betahead.losses.modifiers import MODIFIERS
 from betahead.losses.settings import DEFAULTS as LOSS_DEFAULTS
-from betahead.losses.table import LOSSES, Loss
+from betahead.losses.table import LOSSES
+from betahead.runs.method_limits import needs_of_loss, needs_of_rule, refused_with_loss, refused_with_rule
 from betahead.runs.yaml_text import to_yaml
 
-Group = Literal["rule", "learning", "control", "loss"]
+Group = Literal["rule", "learning", "loss", "modifier", "control"]
 GROUPS: Mapping[Group, str] = {
     "rule": "Rules, which decide β, target and weight of every pair (beta.kind)",
     "learning": "Ways of learning β (beta.learning.kind, with beta.kind: learned)",
     "loss": "Losses (loss.kind)",
+    "modifier": "Modifiers of losses (keys of loss)",
     "control": "Controls around a rule, for comparisons (in Python)",
 }
-
-_OF_PROMPTS = {Need.LOG_PPL: "log PPL of the prompt", Need.LAST_HIDDEN: "the prompt's hidden state"}
-_OF_PAIRS = {
-    Need.COLLISION: "the policy's whole vocabulary along both answers",
-    Need.ENTROPY: "the reference's whole vocabulary along both answers",
-    Need.PERTURBED: "a live reference",
-}
-
 
 _LEAST_SMOOTHING = 1e-3
 _MUST_SAY: Mapping[str, Mapping[str, Any]] = {"budget": {"target_kl": 1.0}}
@@ -53,7 +48,8 @@ class Method:
         cost: beyond DPO.
         source: authors, year, link.
         deviates: from the source, "" for nothing.
-        checked: how far the source was read: `code`, `paper` or `abstract`.
+        checked: what of the source was read: its authors' `code`, that of another package (`TRL's code`), the `paper`,
+            its `abstract`, or "" where it is this package.
         where: the class or function, `module.name`.
         defaults: its settings.
         refuses: combinations that are an error, each as a clause.
@@ -84,7 +80,13 @@ class Method:
 
 def methods() -> list[Method]:
     """All of them, in the order of `GROUPS` and of their tables."""
-    return [*map(_rule, METHODS), *_learning(), *map(_loss, LOSSES), *map(_control, CONTROLS)]
+    return [
+        *map(_rule, METHODS),
+        *_learning(),
+        *map(_loss, LOSSES),
+        *map(_modifier, MODIFIERS),
+        *map(_control, CONTROLS),
+    ]
 
 
 def method_named(name: str) -> Method:
@@ -94,6 +96,7 @@ def method_named(name: str) -> Method:
         ConfigError: with the nearest name, when there is none.
     """
     known = {method.name: method for method in methods()}
+    known |= {alias: known[key] for key, row in MODIFIERS.items() for alias in row.aliases}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -120,37 +123,13 @@ def _rule(rule: type[BetaRule]) -> Method:
         rule.kind,
         rule.card,
         reads=rule.reads,
-        needs=", ".join(_needs(made)),
+        needs=", ".join(needs_of_rule(made)),
         where=f"{rule.__module__}.{rule.__qualname__}",
         defaults=defaults,
-        refuses=tuple(_refuses(made)),
+        refuses=tuple(refused_with_rule(made)),
         yaml=to_yaml({"beta": section} | ({"reference": {"cache": "live"}} if live else {})),
         python=python,
     )
-
-
-def _needs(rule: BetaRule) -> Iterator[str]:
-    yield from (f"column {name}" for name in sorted(rule.columns))
-    for need, words in (_OF_PROMPTS | _OF_PAIRS).items():
-        if need in rule.needs:
-            yield words
-    if rule.margin_of == "policy":
-        yield "means per token, not sums"
-
-
-def _refuses(rule: BetaRule) -> Iterator[str]:
-    if rule.links is not None:
-        yield f"loss.kind other than {', '.join(sorted(rule.links))}"
-    if rule.links is None and rule.weighs:
-        yield "losses in which the pairs of a pass act on one another"
-    if rule.links is None and rule.moves_target:
-        yield "losses of both log-ratios apart, which have no place for a target"
-    if Need.PERTURBED in rule.of_reference:
-        yield "reference.cache other than live; data with the reference's columns"
-    if rule.reads == "batch":
-        yield "train.max_batch_tokens, which would cut the batch"
-    for name in sorted(rule.columns):
-        yield f"data without a {'positive' if name in rule.positive else 'finite'} {name} in every row"
 
 
 def _learning() -> Iterator[Method]:
@@ -166,7 +145,10 @@ def _learning() -> Iterator[Method]:
             needs=", ".join(f"{name} is said" for name in said if name != "kind"),
             where=f"{mode.__module__}.{mode.__qualname__}",
             defaults={name: value for name, value in made.settings.items() if name not in said and value is not None},
-            refuses=(f"loss.kind other than {', '.join(sorted(made.links))}",) if made.links else (),
+            refuses=(
+                *((f"loss.kind other than {', '.join(sorted(made.links))}",) if made.links else ()),
+                *LEARNING_CARDS[kind].refuses,
+            ),
             yaml=to_yaml({"beta": {"kind": "learned", "learning": said}}),
             python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={call}))",
         )
@@ -178,7 +160,7 @@ def _loss(name: str) -> Method:
         key: LOSS_DEFAULTS[key] for key in (*(("label_smoothing",) if row.smooths != "no" else ()), *row.settings)
     }
     said: dict[str, Any] = {"label_smoothing": _LEAST_SMOOTHING} if row.smooths == "must" else {}
-    call = ", ".join(f"{key}={value!r}" for key, value in {"loss_type": name, **said}.items())
+    beta = {} if row.beta is None else {"beta": row.beta}
     _, title, _ = row.source.split(", ", 2)
     return Method(
         name=name,
@@ -186,43 +168,43 @@ def _loss(name: str) -> Method:
         title=title,
         formula=row.formula,
         reads=row.reads,
-        needs=", ".join(_needs_of_loss(row)),
+        needs=", ".join(needs_of_loss(row)),
         cost="nothing",
         source=row.source,
         deviates=_deviates(row.loss),
-        checked="code",
+        checked=row.checked,
         where=f"{row.loss.__module__}.{row.loss.__name__}",
         defaults=defaults,
-        refuses=tuple(_refuses_of_loss(row)),
-        yaml=to_yaml({"loss": {"kind": name, **said}}),
-        python=f"DPOTrainer(…, args=DPOConfig({call}))",
+        refuses=tuple(refused_with_loss(row)),
+        yaml=to_yaml(({"beta": {"kind": "fixed", **beta}} if beta else {}) | {"loss": {"kind": name, **said}}),
+        python=_with_config({"loss_type": name, **said, **beta}),
     )
 
 
-def _needs_of_loss(row: Loss) -> Iterator[str]:
-    if row.per_token:
-        yield "means per token, not sums"
-    if not row.needs_reference:
-        yield "no reference"
-    if row.smooths == "must":
-        yield "loss.label_smoothing above 0"
-    if row.has_shift:
-        yield "the running mean of the rewards"
-    if row.on_batch and row.reads != "chosen answer":
-        yield "the pairs of a pass together"
+def _modifier(name: str) -> Method:
+    row = MODIFIERS[name]
+    said = {row.in_trl or key: value for key, value in row.said.items() if key != "kind"}
+    return Method(
+        name=name,
+        group="modifier",
+        title=row.title,
+        formula=row.formula,
+        reads=row.reads,
+        needs="",
+        cost="nothing",
+        source=row.source,
+        deviates=row.deviates,
+        checked=row.checked,
+        where=f"{row.where.__module__}.{row.where.__name__}",
+        defaults=row.defaults,
+        refuses=row.refuses,
+        yaml=to_yaml({"loss": row.said}),
+        python=_with_config({"loss_type": row.said["kind"], **said}),
+    )
 
 
-def _refuses_of_loss(row: Loss) -> Iterator[str]:
-    if row.smooths == "no":
-        yield "loss.label_smoothing"
-    if not row.other_divergences:
-        yield "loss.f_divergence_type other than reverse_kl"
-    if row.on_batch:
-        yield "train.max_batch_tokens"
-    if row.reads in ("log-ratios", "margins of both models"):
-        yield "rules whose margin is the policy's own"
-    if row.reads == "log-ratios":
-        yield "rules that move a target"
+def _with_config(said: Mapping[str, Any]) -> str:
+    return f"DPOTrainer(…, args=DPOConfig({', '.join(f'{key}={value!r}' for key, value in said.items())}))"
 
 
 def _deviates(function: Callable[..., Any]) -> str:

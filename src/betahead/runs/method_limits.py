@@ -1,0 +1,68 @@
+"""What a method needs beyond two log-probabilities, and what it is refused with."""
+
+from collections.abc import Iterator
+
+from betahead.beta.rule import BetaRule, Need
+from betahead.losses.table import Loss
+
+_OF_PROMPTS = {Need.LOG_PPL: "log PPL of the prompt", Need.LAST_HIDDEN: "the prompt's hidden state"}
+_OF_PAIRS = {
+    Need.COLLISION: "the policy's whole vocabulary along both answers",
+    Need.ENTROPY: "the reference's whole vocabulary along both answers",
+    Need.PERTURBED: "a live reference",
+}
+
+
+def needs_of_rule(rule: BetaRule) -> Iterator[str]:
+    """What a rule reads, a clause each."""
+    yield from (f"column {name}" for name in sorted(rule.columns))
+    for need, words in (_OF_PROMPTS | _OF_PAIRS).items():
+        if need in rule.needs:
+            yield words
+    if rule.margin_of == "policy":
+        yield "means per token, not sums"
+
+
+def refused_with_rule(rule: BetaRule) -> Iterator[str]:
+    """What a rule is refused with, a clause each."""
+    if rule.links is not None:
+        yield f"loss.kind other than {', '.join(sorted(rule.links))}"
+    if rule.links is None and rule.weighs:
+        yield "losses in which the pairs of a pass act on one another"
+    if rule.links is None and rule.moves_target:
+        yield "losses of both log-ratios apart, which have no place for a target"
+    if Need.PERTURBED in rule.of_reference:
+        yield "reference.cache other than live; data with the reference's columns"
+    if rule.reads == "batch":
+        yield "train.max_batch_tokens, which would cut the batch"
+    for name in sorted(rule.columns):
+        yield f"data without a {'positive' if name in rule.positive else 'finite'} {name} in every row"
+        yield f"rows whose {name} is no number, which are dropped and counted"
+
+
+def needs_of_loss(row: Loss) -> Iterator[str]:
+    """What a loss needs, a clause each."""
+    if row.per_token:
+        yield "means per token, not sums"
+    if not row.needs_reference:
+        yield "no reference"
+    if row.smooths == "must":
+        yield "loss.label_smoothing above 0"
+    if row.has_shift:
+        yield "the running mean of the rewards"
+    if row.on_batch and row.reads != "chosen answer":
+        yield "the pairs of a pass together"
+
+
+def refused_with_loss(row: Loss) -> Iterator[str]:
+    """What a loss is refused with, a clause each."""
+    if row.smooths == "no":
+        yield "loss.label_smoothing"
+    if not row.other_divergences:
+        yield "loss.f_divergence_type other than reverse_kl"
+    if row.on_batch:
+        yield "train.max_batch_tokens"
+    if row.reads in ("log-ratios", "margins of both models"):
+        yield "rules whose margin is the policy's own"
+    if row.reads == "log-ratios":
+        yield "rules that move a target"
