@@ -1,7 +1,7 @@
 """Held-out learning: β follows the derivative that one step of the policy has on the loss of held-out pairs.
 
-The policy's row is (β₀/β)·(−log σ(β·h)), so its gradient is c·∇h with c = −β₀·σ(−βh). A step θ′ = θ − P·g along
-g = mean c_i·∇h_i depends on β_i through c_i alone. Hence, with P held fixed,
+The policy's row is (β₀/β)·(−log σ(β·h)), so its gradient is c·∇h with c = −β₀·σ(−βh). A step from θ to θ′ by
+g = mean c_i·∇h_i depends on β_i through c_i alone. Hence, with P = −dθ′/dg, entry by entry,
 
     dL(θ′)/dβ_i = −(1/N)·(∂c_i/∂β_i)·D_w h_i,    w = P·∇L(θ′),
 
@@ -97,8 +97,7 @@ def beta_slopes(
     Args:
         beta: β of the pairs.
         margin: h, nats, at the weights before the step.
-        along: D_w h there, with w = P·∇L(θ′) and P what the step multiplies the gradient with, the learning rate
-            included.
+        along: D_w h there, with w = P·∇L(θ′) and P = −dθ′/dg, how far a unit of gradient moves each weight.
         level: β₀ > 0.
         pairs: N, those of the whole step on all ranks.
 

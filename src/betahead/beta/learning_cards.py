@@ -44,6 +44,7 @@ LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
             formula="the head follows d/dβ of −log σ(β₀·h) on held-out prompts after the policy's step",
             cost="two passes over a few held-out pairs at a step",
             source=_OWN,
+            deviates="clipping's factor is held fixed; without clipping the derivative is that of the step",
             checked="",
             refuses=(
                 "beta.couple: true",

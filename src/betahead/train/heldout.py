@@ -153,12 +153,12 @@ class HeldOutGradient:
                 for gradient, parameter, weight in zip(direction, policy, start, strict=True):
                     parameter.copy_(weight)
                     gain = ahead.gain(parameter)
-                    taken += (ahead.gradient(parameter).square() * gain).sum()
+                    taken += (ahead.gradient(parameter).square() * abs(gain)).sum()
                     moved = gradient * gain
-                    fall += (gradient * moved).sum()
+                    fall += (gradient * moved).abs().sum()
                     gradient.copy_(moved)
-                # Nats that margins move a unit of the direction: those held out on average, as the loss falls by `push`
-                # a nat; and those of the step at most on average, by Cauchy and Schwarz.
+                # Nats that margins move a unit of the direction, at most and on average: those held out, whose loss
+                # falls by `push` a nat; and those of the step, by Cauchy and Schwarz under the weights |P|.
                 nats = torch.maximum(fall / push, (fall * taken).sqrt() / self._own_push(window))
                 length = torch.where(fall > 0, _nats(self._model.policy) / nats, 0.0)
                 above = self._margins(window, policy, start, direction, length)

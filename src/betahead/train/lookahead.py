@@ -54,13 +54,14 @@ class NextStep:
             shrunk = weight * (1.0 - group["lr"] * decay)
         else:
             shrunk, gradient = weight, gradient + decay * weight
-        mean, spread = self._moments(parameter, gradient)
-        return shrunk - group["lr"] * mean / spread
+        mean, root = self._moments(parameter, gradient)
+        return shrunk - group["lr"] * mean / (root + group["eps"])
 
     def gain(self, parameter: nn.Parameter) -> Tensor | float:
-        """P ≥ 0 of θ′ = θ − P·g, g the gradient before clipping, with Adam's second moment and the clipping held fixed.
+        """P = −dθ′/dg entry by entry, g the gradient before clipping; the factor of the clipping is held fixed.
 
-        Adam: η·(1 − β₁)/(1 − β₁ᵗ)/(√v̂ + ε).
+        Adam, with a = (1 − β₁)/(1 − β₁ᵗ), b = (1 − β₂)/(1 − β₂ᵗ) and s = √v̂ + ε: P = η·(a/s − m̂·b·g/(√v̂·s²)), which
+        is below 0 where more gradient would make the step shorter. At the first step, a sign, it is η·ε/s².
         """
         group = self._groups[id(parameter)]
         rate = group["lr"] * self._clipped
@@ -69,9 +70,18 @@ class NextStep:
         gradient = _gradient(parameter)
         if not self._decoupled(group):
             gradient = gradient + group["weight_decay"] * parameter.detach()
-        first = group["betas"][0]
-        _, spread = self._moments(parameter, gradient)
-        return rate * (1.0 - first) / (1.0 - first ** self._step(parameter)) / spread
+        first, second = group["betas"]
+        step = self._step(parameter)
+        enters = (1.0 - first) / (1.0 - first**step)
+        _, root = self._moments(parameter, gradient)
+        bent = torch.zeros_like(gradient)
+        state = self._optimizer.state.get(parameter, {})
+        if "exp_avg" in state:
+            # a·v̂ − b·m̂·g, where a·b·g² cancels: only what is remembered is left.
+            mean, square = first * state["exp_avg"], second * state["exp_avg_sq"]
+            bent = enters * square - (1.0 - second) * gradient * mean / (1.0 - first**step)
+            bent = torch.where(root > 0, bent / (1.0 - second**step) / root, 0.0)
+        return rate * (enters * group["eps"] + bent) / (root + group["eps"]).square()
 
     def _pushed(self, parameter: nn.Parameter, gradient: Tensor | None) -> Any:
         """What SGD moves by, over the learning rate; for None what it gives a gradient of 1 beside an empty memory."""
@@ -89,7 +99,7 @@ class NextStep:
         return given + momentum * memory if group["nesterov"] else memory
 
     def _moments(self, parameter: nn.Parameter, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Adam's first moment and the root of its second, both with bias correction, ε added to the root."""
+        """Adam's first moment and the root of its second, both with bias correction."""
         group = self._groups[id(parameter)]
         state = self._optimizer.state.get(parameter, {})
         first, second = group["betas"]
@@ -97,8 +107,7 @@ class NextStep:
         mean, square = (1.0 - first) * gradient, (1.0 - second) * gradient.square()
         if "exp_avg" in state:
             mean, square = mean + first * state["exp_avg"], square + second * state["exp_avg_sq"]
-        spread = (square / (1.0 - second**step)).sqrt() + group["eps"]
-        return mean / (1.0 - first**step), spread
+        return mean / (1.0 - first**step), (square / (1.0 - second**step)).sqrt()
 
     def _step(self, parameter: nn.Parameter) -> Any:
         """Which step of Adam it will be, counted from 1."""

@@ -114,7 +114,8 @@ def one_step_ahead(
         share: factor on the learning rate.
 
     Deviates:
-        AdamW's second moment is held, and what the step leaves in its moments for later ones is not seen.
+        P is held fixed: that AdamW's second moment depends on β too is left out here, while `train.lookahead` has it in
+        its derivative. What the step leaves in its moments for later ones is not seen.
     """
     beta0 = level.exp()
     there = beta0.gather(2, held_out.where)
