@@ -30,6 +30,7 @@ class Loss:
         smooths: whether it has a label smoothing, or cannot be without one.
         settings: names of its other settings.
         has_shift: it takes the running reward shift of `losses.reward_shift`.
+        has_target: it moves the margin by a target of its own.
         other_divergences: an f-divergence other than the reverse KL has a meaning: it leaves a term of the prompt
             that must cancel.
     """
@@ -44,6 +45,7 @@ class Loss:
     smooths: Literal["no", "may", "must"] = "no"
     settings: tuple[str, ...] = ()
     has_shift: bool = False
+    has_target: bool = False
     other_divergences: bool = False
 
 
@@ -106,6 +108,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             needs_reference=False,
             smooths="may",
             settings=("simpo_gamma",),
+            has_target=True,
         ),
         "nca_pair": Loss(
             loss=two_sided.nca_pair,

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from betahead.beta.learning_kinds import LEARNING, learning_named
 from betahead.beta.rule import BetaRule, Need
 from betahead.beta.table import CONTROLS, METHODS
 from betahead.errors import ConfigError
+from betahead.forward.agreed import measures_from_reference
 from betahead.losses.settings import DEFAULTS as LOSS_DEFAULTS
 from betahead.losses.table import LOSSES, Loss
 from betahead.runs.yaml_text import to_yaml
@@ -138,13 +139,19 @@ def _needs(rule: BetaRule) -> Iterator[str]:
         yield "means per token, not sums"
 
 
+def _other_than(links: Iterable[str]) -> str:
+    return f"loss.kind other than {', '.join(sorted(links))}, but for sft beside it"
+
+
 def _refuses(rule: BetaRule) -> Iterator[str]:
     if rule.links is not None:
-        yield f"loss.kind other than {', '.join(sorted(rule.links))}"
+        yield _other_than(rule.links)
     if rule.links is None and rule.weighs:
         yield "losses in which the pairs of a pass act on one another"
     if rule.links is None and rule.moves_target:
-        yield "losses of both log-ratios apart, which have no place for a target"
+        yield "losses of both log-ratios apart, which have no place for a target; simpo, which has its own"
+    if measures_from_reference(rule):
+        yield "losses without a reference"
     if Need.PERTURBED in rule.of_reference:
         yield "reference.cache other than live; data with the reference's columns"
     if rule.reads == "batch":
@@ -166,7 +173,7 @@ def _learning() -> Iterator[Method]:
             needs=", ".join(f"{name} is said" for name in said if name != "kind"),
             where=f"{mode.__module__}.{mode.__qualname__}",
             defaults={name: value for name, value in made.settings.items() if name not in said and value is not None},
-            refuses=(f"loss.kind other than {', '.join(sorted(made.links))}",) if made.links else (),
+            refuses=(_other_than(made.links),) if made.links else (),
             yaml=to_yaml({"beta": {"kind": "learned", "learning": said}}),
             python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={call}))",
         )
@@ -240,7 +247,7 @@ def _control(control: type[BetaRule]) -> Method:
         needs="those of the rule inside",
         where=f"{control.__module__}.{control.__qualname__}",
         defaults={},
-        refuses=("loss.kind other than sigmoid",),
+        refuses=(_other_than({"sigmoid"}),),
         yaml="",
         python=(
             f"from betahead import LearnedBeta\nfrom {control.__module__} import {control.__name__}\n\n"
