@@ -150,10 +150,10 @@ def _refuses(rule: BetaRule) -> Iterator[str]:
         yield "losses in which the pairs of a pass act on one another"
     if rule.links is None and rule.moves_target:
         yield "losses of both log-ratios apart, which have no place for a target; simpo, which has its own"
-    if measures_from_reference(rule):
-        yield "losses without a reference"
     if Need.PERTURBED in rule.of_reference:
         yield "reference.cache other than live; data with the reference's columns"
+    if measures_from_reference(rule):
+        yield "losses without a reference"
     if rule.reads == "batch":
         yield "train.max_batch_tokens, which would cut the batch"
     for name in sorted(rule.columns):
