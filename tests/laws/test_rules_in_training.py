@@ -123,6 +123,19 @@ def test_a_budget_of_tokens_would_cut_the_batch_of_a_rule_that_reads_it(kind: st
     )
 
 
+@pytest.mark.parametrize("kind", ["beta_dpo", "dama", "alpha_dpo", "gamma_po", "amapo", "adaptive_scaling"])
+def test_one_pair_has_no_statistics(kind: str, tmp_path: Path) -> None:
+    if readings.RULES[kind].reads != "batch":
+        trainer(tmp_path, readings.lively(kind), per_device_train_batch_size=1)
+        return
+    with pytest.raises(ConfigError) as caught:
+        trainer(tmp_path, readings.lively(kind), per_device_train_batch_size=1)
+    assert str(caught.value) == (
+        "`per_device_train_batch_size` must be at least 2 on one process with a rule that reads the batch, but is 1 "
+        f"instead; `beta.kind: {kind}` takes statistics of the batch, and one pair has none."
+    )
+
+
 @pytest.mark.parametrize("kind", ["alpha_dpo", "amapo", "gamma_po", "adaptive_scaling"])
 def test_a_loss_that_a_rule_is_not_made_for_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^`loss\.kind` must be .*sigmoid with this beta rule, but is ipo instead;"):

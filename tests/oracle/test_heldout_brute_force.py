@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from betahead.beta.learned import LearnedBeta
 from betahead.data.collate import PairCollator
 from betahead.forward.separate import separate_forward
+from betahead.losses.anchor import sft
 from betahead.train.trainer import DPOTrainer
 from betahead.types import PairBatch
 
@@ -107,6 +108,8 @@ class Stepping:
         self.seen, self.made = seen, made
         self.rate = trainer.args.learning_rate
         self.level = float(trainer.rule.base)
+        weights = dict(zip(trainer.model.objective.kinds, trainer.model.objective.weights, strict=True))
+        self.weight, self.anchor = weights["sigmoid"], weights.get("sft", 0.0)
 
     def __call__(self, beta: Tensor) -> float:
         policy = deepcopy(self.seen.policy)
@@ -119,7 +122,10 @@ class Stepping:
             p.grad = None
             if self.seen.state[name]:
                 optimizer.state[p] = deepcopy(self.seen.state[name])
-        (LEVEL / beta * -logsigmoid(beta * margins(policy, self.train))).mean().backward()
+        row = LEVEL / beta * -logsigmoid(beta * margins(policy, self.train))
+        chosen = separate_forward(policy, self.train)[0]
+        anchored = sft(chosen.chosen, chosen.chosen_tokens) if self.anchor else torch.zeros_like(row)
+        (self.weight * row + self.anchor * anchored).mean().backward()
         optimizer.step()
         with torch.no_grad():
             return -logsigmoid(self.level * margins(policy, self.followed)).mean().item()
@@ -157,6 +163,16 @@ def brute_force(trainer: DPOTrainer, stepping: Stepping) -> tuple[Tensor, dict[s
 def test_with_sgd_it_is_the_derivative_to_six_digits(steps: int, rule: dict[str, Any], tmp_path: Path) -> None:
     trainer, seen = trained(tmp_path, steps, {"optim": "sgd", "learning_rate": 0.05}, rule)
     _, wanted = brute_force(trainer, Stepping(trainer, seen, steps, SGD))
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    assert scale > 1e-6
+    for name, gradient in wanted.items():
+        assert (seen.head[name] - gradient).abs().max() <= 1e-6 * scale, name
+
+
+def test_an_anchor_moves_the_step_and_not_the_push_of_the_row(tmp_path: Path) -> None:
+    both = {"loss_type": ["sft", "sigmoid"], "loss_weights": [1.5, 0.5]}
+    trainer, seen = trained(tmp_path, 1, {"optim": "sgd", "learning_rate": 0.05, **both}, {"form": "direct"})
+    _, wanted = brute_force(trainer, Stepping(trainer, seen, 1, SGD))
     scale = max(gradient.abs().max() for gradient in wanted.values())
     assert scale > 1e-6
     for name, gradient in wanted.items():

@@ -48,7 +48,7 @@ class BelowMeanTarget(BatchRule):
         source="Deng et al. 2026, https://arxiv.org/abs/2511.09385",
         deviates=(
             "s is at least 1e-3; a batch of one pair has no target; the exponent ends at 20, where the gradient is "
-            "that of any larger one; no SFT term here"
+            "that of any larger one; the paper's SFT term is sft beside the loss"
         ),
         checked="code",
     )

@@ -10,7 +10,7 @@ from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
 from betahead.beta.draws import checked_seed
 from betahead.beta.gaussian_filter import GaussianFilter
-from betahead.beta.head_settings import number, one_of
+from betahead.beta.head_settings import floor_under, number, one_of
 from betahead.beta.moving import MovingMoments, Start
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.types import PromptFeatures, Shaping
@@ -28,7 +28,7 @@ class BatchAdaptiveBeta(BatchRule):
             acts 1/β₀ times as strongly with `raw`.
         drop: share of a batch that is dropped, in [0, 1), by a Gaussian filter around m.
         momentum: of the moving mean and deviation of M, in [0, 1).
-        floor: the smallest β, > 0.
+        floor: the smallest β, in (0, β₀].
         start: how the moving statistics begin, `zero` or `corrected`.
         seed: of the filter's draws.
 
@@ -79,7 +79,7 @@ class BatchAdaptiveBeta(BatchRule):
         self.gap_scale: Literal["raw", "beta"] = gap_scale
         self.drop = number("drop", drop, "in [0, 1)", 0, 1)
         self.momentum = number("momentum", momentum, "in [0, 1)", 0, 1)
-        self.floor = number("floor", floor, "a positive number", 0, inside=False)
+        self.floor = floor_under(self.initial_beta, floor)
         one_of("start", start, ("zero", "corrected"))
         self.start: Start = start
         self.seed = checked_seed(seed)

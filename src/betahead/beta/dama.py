@@ -13,7 +13,7 @@ from betahead.beta.card import MethodCard
 from betahead.beta.columns import column
 from betahead.beta.draws import checked_seed
 from betahead.beta.gaussian_filter import GaussianFilter
-from betahead.beta.head_settings import number, one_of
+from betahead.beta.head_settings import floor_under, number, one_of
 from betahead.beta.moving import MovingMoments, Start
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.errors import ConfigError
@@ -32,7 +32,7 @@ class BoundedRatioBeta(BatchRule):
         data_level: the r at which the data leave β as it is, such as its mean.
         drop: share of a batch that is dropped, in [0, 1), by a Gaussian filter of deviation 1 nat around m.
         momentum: of m, in [0, 1).
-        floor: the smallest β, > 0.
+        floor: the smallest β, in (0, β₀].
         start: how m begins, `zero` or `corrected`.
         seed: of the filter's draws.
 
@@ -88,7 +88,7 @@ class BoundedRatioBeta(BatchRule):
             )
         self.drop = number("drop", drop, "in [0, 1)", 0, 1)
         self.momentum = number("momentum", momentum, "in [0, 1)", 0, 1)
-        self.floor = number("floor", floor, "a positive number", 0, inside=False)
+        self.floor = floor_under(self.initial_beta, floor)
         one_of("start", start, ("zero", "corrected"))
         self.start: Start = start
         self.seed = checked_seed(seed)

@@ -73,6 +73,20 @@ def within(key: str, value: float, **bounds: float) -> None:
         )
 
 
+def floor_under(initial_beta: float, floor: Any) -> float:
+    """The smallest β of a rule that begins at another.
+
+    Raises:
+        ConfigError: for one that is not positive, or that would hold β above where it begins.
+    """
+    least = number("floor", floor, "a positive number", 0, inside=False)
+    if least > initial_beta:
+        raise ConfigError(
+            f"`beta.floor` must be at most `beta.initial_beta`, {initial_beta}, but is {floor!r} instead."
+        )
+    return least
+
+
 def check_head(
     *, net: Any, form: Any, initial_beta: Any, max_correction: Any, ppl_exponent: Any, bounds: Any
 ) -> tuple[float, float]:

@@ -102,7 +102,7 @@ class BetaRule(nn.Module, ABC):
         if self.links is not None and kind not in self.links:
             raise ConfigError(
                 f"`loss.kind` must be {' or '.join(sorted(self.links))} with this beta rule, but is {kind} instead; "
-                "its way of learning has no meaning with another loss."
+                "its mathematics is made for no other loss."
             )
 
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:

@@ -45,6 +45,16 @@ class Objective:
         return next((row for row in self.rows if row.reads != "chosen answer"), self.rows[0])
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """The losses that compare the two answers, in which a rule acts; the others are anchors."""
+        return tuple(kind for kind in self.kinds if loss_named(kind).reads != "chosen answer")
+
+    @property
+    def compared_weight(self) -> float:
+        """The sum of their weights."""
+        return sum(weight for kind, weight in zip(self.kinds, self.weights, strict=True) if kind in self.compared)
+
+    @property
     def needs_reference(self) -> bool:
         """Whether a loss compares with a reference; without, none has to be scored."""
         return any(map(self._compares, self.rows))

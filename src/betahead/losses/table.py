@@ -30,6 +30,7 @@ class Loss:
         smooths: whether it has a label smoothing, or cannot be without one.
         settings: names of its other settings.
         has_shift: it takes the running reward shift of `losses.reward_shift`.
+        has_target: it moves the margin by a target of its own.
         other_divergences: an f-divergence other than the reverse KL has a meaning: it leaves a term of the prompt
             that must cancel.
         checked: whose code was read: the authors' own, `code`, or that of another package, such as `TRL's code`.
@@ -46,6 +47,7 @@ class Loss:
     smooths: Literal["no", "may", "must"] = "no"
     settings: tuple[str, ...] = ()
     has_shift: bool = False
+    has_target: bool = False
     other_divergences: bool = False
     checked: str = "TRL's code"
     beta: float | None = None
@@ -113,6 +115,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             settings=("simpo_gamma",),
             checked="code",
             beta=2.0,
+            has_target=True,
         ),
         "nca_pair": Loss(
             loss=two_sided.nca_pair,

@@ -1,8 +1,9 @@
 """What a method needs beyond two log-probabilities, and what it is refused with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from betahead.beta.rule import BetaRule, Need
+from betahead.forward.agreed import measures_from_reference
 from betahead.losses.table import Loss
 
 _OF_PROMPTS = {Need.LOG_PPL: "log PPL of the prompt", Need.LAST_HIDDEN: "the prompt's hidden state"}
@@ -23,18 +24,25 @@ def needs_of_rule(rule: BetaRule) -> Iterator[str]:
         yield "means per token, not sums"
 
 
+def other_than(links: Iterable[str]) -> str:
+    """The clause of a rule or way of learning that is made for some losses."""
+    return f"loss.kind other than {', '.join(sorted(links))}, but for sft beside it"
+
+
 def refused_with_rule(rule: BetaRule) -> Iterator[str]:
     """What a rule is refused with, a clause each."""
     if rule.links is not None:
-        yield f"loss.kind other than {', '.join(sorted(rule.links))}"
+        yield other_than(rule.links)
     if rule.links is None and rule.weighs:
         yield "losses in which the pairs of a pass act on one another"
     if rule.links is None and rule.moves_target:
-        yield "losses of both log-ratios apart, which have no place for a target"
+        yield "losses of both log-ratios apart, which have no place for a target; simpo, which has its own"
     if Need.PERTURBED in rule.of_reference:
         yield "reference.cache other than live; data with the reference's columns"
+    if measures_from_reference(rule):
+        yield "losses without a reference"
     if rule.reads == "batch":
-        yield "train.max_batch_tokens, which would cut the batch"
+        yield "train.max_batch_tokens, which would cut the batch; a batch of one pair"
     for name in sorted(rule.columns):
         yield f"data without a {'positive' if name in rule.positive else 'finite'} {name} in every row"
         yield f"rows whose {name} is no number, which are dropped and counted"

@@ -18,7 +18,7 @@ def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> Non
     Its batch is the micro-batch over all ranks, as its authors have it: `per_device_train_batch_size` × ranks pairs.
 
     Raises:
-        ConfigError: when a token budget would cut the batch.
+        ConfigError: when a token budget would cut the batch, or the batch is one pair.
     """
     batch_rules = [one for one in rule.modules() if isinstance(one, BetaRule) and one.reads == "batch"]
     statistics = [one for one in batch_rules if not isinstance(one, ControlledBeta)]
@@ -28,6 +28,11 @@ def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> Non
             f"instead; it would cut the batch that `beta.kind: {statistics[0].kind}` takes its statistics of."
         )
     ranks, rank = accelerator.num_processes, accelerator.process_index
+    if statistics and args.per_device_train_batch_size * ranks == 1:
+        raise ConfigError(
+            "`per_device_train_batch_size` must be at least 2 on one process with a rule that reads the batch, but is "
+            f"1 instead; `beta.kind: {statistics[0].kind}` takes statistics of the batch, and one pair has none."
+        )
     if ranks > 1:
         for one in statistics:
             one.gathered = lambda of: cast("Tensor", accelerator.gather(of))

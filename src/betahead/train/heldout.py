@@ -92,8 +92,9 @@ class HeldOutGradient:
     def _remember(self, module: nn.Module, given: tuple[PromptFeatures, Tensor], shaping: Shaping) -> None:
         if module.training and torch.is_grad_enabled():
             features, margin = given
-            # The row's first push is half of weight·β: β₀, whatever a budget has made of β, times the loss's weight.
-            level = shaping.weight * shaping.beta * sum(self._model.objective.weights)
+            # The row's first push is half of weight·β: β₀, whatever a budget has made of β, times the loss's weight. An
+            # anchor knows no margin, and acts on the estimate by the step alone.
+            level = shaping.weight * shaping.beta * self._model.objective.compared_weight
             self._read = _Read(
                 features=features, margin=margin.detach(), beta=shaping.beta.detach(), level=level.detach()
             )

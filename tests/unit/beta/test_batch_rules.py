@@ -135,6 +135,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "beta_dpo-drop": ({"drop": 1.0}, "`beta.drop` must be in [0, 1), but is 1.0 instead."),
     "beta_dpo-momentum": ({"momentum": 1.0}, "`beta.momentum` must be in [0, 1), but is 1.0 instead."),
     "beta_dpo-floor": ({"floor": 0.0}, "`beta.floor` must be a positive number, but is 0.0 instead."),
+    "beta_dpo-floor above": (
+        {"initial_beta": 0.1, "floor": 0.2},
+        "`beta.floor` must be at most `beta.initial_beta`, 0.1, but is 0.2 instead.",
+    ),
+    "dama-floor": ({"floor": 0.5}, "`beta.floor` must be at most `beta.initial_beta`, 0.1, but is 0.5 instead."),
     "beta_dpo-start": ({"start": "warm"}, "`beta.start` must be one of zero, corrected, but is 'warm' instead."),
     "beta_dpo-seed": ({"seed": 2**32}, "`beta.seed` must be a whole number in [0, 2³²), but is 4294967296 instead."),
     "alpha_dpo-beta": ({"beta": 0.0}, "`beta.beta` must be a positive number, but is 0.0 instead."),

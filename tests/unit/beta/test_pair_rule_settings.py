@@ -68,8 +68,8 @@ def test_a_rule_without_its_column_says_which_one_it_lacks(rule: type[BetaRule])
 
 def test_madpo_is_made_for_the_logistic_loss() -> None:
     wanted = (
-        "`loss.kind` must be sigmoid with this beta rule, but is ipo instead; its way of learning has no meaning with "
-        "another loss."
+        "`loss.kind` must be sigmoid with this beta rule, but is ipo instead; its mathematics is made for no other "
+        "loss."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
         RewardMarginWeight().check_link("ipo")

@@ -80,8 +80,8 @@ def test_policy_and_rule_are_parameters_of_one_module() -> None:
 
 def test_a_perspective_rule_is_refused_with_a_loss_it_was_not_derived_for() -> None:
     wanted = (
-        "`loss.kind` must be sigmoid with this beta rule, but is hinge instead; its way of learning has no meaning "
-        "with another loss."
+        "`loss.kind` must be sigmoid with this beta rule, but is hinge instead; its mathematics is made for no "
+        "other loss."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}$"):
         PreferenceModel(tiny.qwen2(), tiny.built(learning="perspective"), objective=objective_of("hinge"))

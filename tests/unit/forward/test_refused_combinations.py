@@ -18,6 +18,9 @@ OF_MEANS = {"alpha_dpo", "gamma_po", "amapo"}
 
 WITHOUT_A_PLACE = {"nca_pair", "bco_pair", "bco", "sppo_hard", "apo_zero", "apo_down", "cal_dpo", "aot_unpaired"}
 """Losses of both log-ratios apart, in which a target has no place."""
+OF_REFERENCE = {"epsilon_dpo", "mallows", "kl_controller"}
+"""Rules whose β follows the reference."""
+
 TOGETHER = {"dr_dpo", "aot", "aot_unpaired"}
 """Losses in which the pairs of a pass act on one another."""
 
@@ -29,10 +32,11 @@ def made(kind: str) -> BetaRule:
     return rule
 
 
-def refusal(rule: str, loss: str) -> str | None:
+def refusal(rule: str, loss: str | list[str]) -> str | None:
     """The sentence, or None where the two go together."""
+    smoothing = 0.1 if isinstance(loss, str) and LOSSES[loss].smooths == "must" else 0.0
     try:
-        agreed(objective_of(loss, label_smoothing=0.1 if LOSSES[loss].smooths == "must" else 0.0), made(rule))
+        agreed(objective_of(loss, label_smoothing=smoothing), made(rule))
     except ConfigError as error:
         return str(error)
     return None
@@ -49,10 +53,12 @@ def test_a_rule_goes_with_every_loss_that_has_a_place_for_what_it_gives(rule: st
     links = made(rule).links
     for loss in LOSSES:
         wrong = (
-            (links is not None and loss not in links)
+            (rule != "fixed" and loss == "sft")
+            or (links is not None and loss not in links)
             or (rule in OF_TARGETS and loss in WITHOUT_A_PLACE)
             or (rule in OF_WEIGHTS and loss in TOGETHER)
             or (rule in OF_MEANS and loss in WITHOUT_A_PLACE | {"aot"})
+            or (rule in OF_REFERENCE | {"odpo"} and loss == "simpo")
         )
         sentence = refusal(rule, loss)
         assert (sentence is not None) == wrong, (loss, sentence)
@@ -67,4 +73,26 @@ def test_weights_of_pairs_are_refused_where_pairs_act_on_one_another() -> None:
         "instead, in which they act on one another; use another of the two."
     )
     # An anchor on the chosen answers is not weighed.
-    assert refusal("wpo", "sft") is None
+    assert refusal("wpo", ["sigmoid", "sft"]) is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_anchor_beside_a_loss_changes_nothing_and_alone_leaves_a_rule_nothing_to_do(rule: str) -> None:
+    assert refusal(rule, ["sigmoid", "sft"]) is None
+    alone = (
+        f"`loss.kind` must be a loss that compares two answers with `beta.kind: {rule}`, or a list with one, but is "
+        "sft instead, which knows no β; add one, or use `beta.kind: fixed`."
+    )
+    assert refusal(rule, "sft") == (None if rule == "fixed" else alone)
+
+
+def test_a_rule_that_follows_the_reference_is_refused_with_a_loss_that_has_none() -> None:
+    for rule in OF_REFERENCE:
+        assert refusal(rule, ["simpo", "sft"]) == (
+            f"`loss.kind` must be a loss that compares with a reference with `beta.kind: {rule}`, whose β follows one, "
+            "but is simpo instead; use another of the two."
+        )
+    sentence = refusal("odpo", "simpo")
+    assert sentence is not None and "which moves a target, but is simpo instead." in sentence
+    # The weights of WPO are the policy's own.
+    assert refusal("wpo", "simpo") is None

@@ -95,6 +95,20 @@ def test_what_is_not_given_is_the_default_of_the_loss(tmp_path: Path) -> None:
 
 
 def test_every_loss_of_a_list_must_be_one_that_the_rule_is_made_for() -> None:
-    sentence = r"^command line: `loss\.kind` must be sigmoid with this beta rule, but is sft instead;"
+    sentence = r"^command line: `loss\.kind` must be sigmoid with this beta rule, but is hinge instead;"
     with pytest.raises(ConfigError, match=sentence):
-        config("beta={kind: learned, learning: {kind: perspective}}", "loss.kind=[sigmoid,sft]")
+        config("beta={kind: learned, learning: {kind: perspective}}", "loss.kind=[sigmoid,hinge]")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("alpha_dpo", "gamma_po", "amapo", "adaptive_scaling", "madpo"),
+        "{kind: learned, learning: {kind: perspective}}",
+        "{kind: learned, learning: {kind: heldout}}",
+        "{kind: learned, learning: {kind: budget, target_kl: 5, allocation: perspective}}",
+    ],
+)
+def test_an_anchor_goes_with_a_rule_made_for_one_loss(rule: str) -> None:
+    section = rule if rule.startswith("{") else f"{{kind: {rule}}}"
+    assert config(f"beta={section}", "loss.kind=[sft,sigmoid]").loss.objective.compared == ("sigmoid",)
