@@ -219,7 +219,7 @@ def _control(control: type[BetaRule]) -> Method:
         needs="those of the rule inside",
         where=f"{control.__module__}.{control.__qualname__}",
         defaults={},
-        refuses=(_other_than({"sigmoid"}),),
+        refuses=(other_than({"sigmoid"}),),
         yaml="",
         python=(
             f"from betahead import LearnedBeta\nfrom {control.__module__} import {control.__name__}\n\n"
