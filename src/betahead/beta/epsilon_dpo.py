@@ -1,6 +1,5 @@
 """ε-DPO: a pair gets a smaller β where that would rank it more clearly, and a larger one where that would."""
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,10 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from betahead.beta.card import MethodCard
-from betahead.beta.head_settings import number
+from betahead.beta.head_settings import checked_bounds, number
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
-from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 
@@ -66,7 +64,7 @@ class PerturbedBeta(BetaRule):
         super().__init__()
         self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
         self.perturbation = number("perturbation", perturbation, "in (0, 1)", 0, 1, inside=False)
-        self._bounds = None if bounds is None else _checked(bounds, self.initial_beta)
+        self._bounds = None if bounds is None else checked_bounds(bounds, self.initial_beta)
         self.drifts_from = self.initial_beta if bounds is None else None
         self._seen: Tensor | None = None
         self.register_buffer("base", torch.tensor(self.initial_beta))
@@ -125,14 +123,3 @@ def monotone_steps(looser: Float[Tensor, " pairs"], tighter: Float[Tensor, " pai
         1 where z⁺ > z > z⁻, −1 where z⁺ < z < z⁻, 0 elsewhere.
     """
     return ((looser > 0) & (tighter < 0)).long() - ((looser < 0) & (tighter > 0)).long()
-
-
-def _checked(bounds: Any, beta: float) -> tuple[float, float]:
-    numbers = [x for x in bounds if isinstance(x, int | float)] if isinstance(bounds, tuple | list) else []
-    if len(numbers) != 2 or len(bounds) != 2 or not 0 < numbers[0] <= beta <= numbers[1] < math.inf:
-        shown = list(bounds) if isinstance(bounds, tuple) else bounds
-        raise ConfigError(
-            f"`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are {shown} around {beta} "
-            "instead."
-        )
-    return float(numbers[0]), float(numbers[1])

@@ -101,12 +101,21 @@ def check_head(
     number("max_correction", max_correction, "in [0, 1)", 0, 1)
     if ppl_exponent != "learned":
         number("ppl_exponent", ppl_exponent, "a finite number or 'learned'", -math.inf)
+    return checked_bounds(bounds, beta)
+
+
+def checked_bounds(bounds: Any, initial_beta: float) -> tuple[float, float]:
+    """The bounds of β, once they are known to hold the β that it begins at.
+
+    Raises:
+        ConfigError: for anything else.
+    """
     numbers = [x for x in bounds if isinstance(x, int | float)] if isinstance(bounds, tuple | list) else []
-    if len(numbers) != 2 or len(bounds) != 2 or not 0 < numbers[0] <= beta <= numbers[1] < math.inf:
+    if len(numbers) != 2 or len(bounds) != 2 or not 0 < numbers[0] <= initial_beta <= numbers[1] < math.inf:
         shown = list(bounds) if isinstance(bounds, tuple) else bounds
         raise ConfigError(
-            f"`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are {shown} around {beta} "
-            "instead."
+            f"`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are {shown} around "
+            f"{initial_beta} instead."
         )
     return float(numbers[0]), float(numbers[1])
 
