@@ -1,24 +1,21 @@
 """β-DPO: one β for each batch, larger where the batch's margins are above their moving mean; outliers are dropped."""
 
-import math
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
-from betahead.beta.draws import checked_seed
-from betahead.beta.gaussian_filter import GaussianFilter
-from betahead.beta.head_settings import floor_under, number, one_of
-from betahead.beta.moving import MovingMoments, Start
+from betahead.beta.filtered_rule import FilteredRule
+from betahead.beta.head_settings import number, one_of
+from betahead.beta.moving import Start
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.types import PromptFeatures, Shaping
 
 _WU = "Wu et al. 2024, https://arxiv.org/abs/2407.08639"
 
 
-class BatchAdaptiveBeta(BatchRule):
+class BatchAdaptiveBeta(FilteredRule):
     """β = max(β₀·(1 + a·(mean M of the kept pairs − m)), floor), with M = h or β₀·h and m its moving mean.
 
     Args:
@@ -43,7 +40,6 @@ class BatchAdaptiveBeta(BatchRule):
     """
 
     kind: ClassVar[str] = "beta_dpo"
-    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="β-DPO",
         formula=(
@@ -72,24 +68,10 @@ class BatchAdaptiveBeta(BatchRule):
         start: Start = "zero",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
+        super().__init__(initial_beta=initial_beta, drop=drop, momentum=momentum, floor=floor, start=start, seed=seed)
         self.response = number("response", response, "a number that is at least 0", 0)
         one_of("gap_scale", gap_scale, ("raw", "beta"))
         self.gap_scale: Literal["raw", "beta"] = gap_scale
-        self.drop = number("drop", drop, "in [0, 1)", 0, 1)
-        self.momentum = number("momentum", momentum, "in [0, 1)", 0, 1)
-        self.floor = floor_under(self.initial_beta, floor)
-        one_of("start", start, ("zero", "corrected"))
-        self.start: Start = start
-        self.seed = checked_seed(seed)
-        self.moments = MovingMoments(self.momentum, start)
-        self.filter = GaussianFilter(self.drop, self.seed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The floor, and nothing above: the log shows the share of pairs that the floor holds."""
-        return self.floor, math.inf
 
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """The batch's β for every pair; a dropped pair weighs 0, and the others n/kept."""

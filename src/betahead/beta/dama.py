@@ -8,19 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from betahead.beta.batch_rule import BatchRule
 from betahead.beta.card import MethodCard
 from betahead.beta.columns import column
-from betahead.beta.draws import checked_seed
-from betahead.beta.gaussian_filter import GaussianFilter
-from betahead.beta.head_settings import floor_under, number, one_of
-from betahead.beta.moving import MovingMoments, Start
+from betahead.beta.filtered_rule import FilteredRule
+from betahead.beta.head_settings import number, one_of
+from betahead.beta.moving import Start
 from betahead.beta.plain_shaping import plain_shaping
 from betahead.errors import ConfigError
 from betahead.types import PromptFeatures, Shaping
 
 
-class BoundedRatioBeta(BatchRule):
+class BoundedRatioBeta(FilteredRule):
     """β_i = max(β₀ · data_i · (mean σ(h) of the kept pairs)/σ(m), floor), m the moving mean of h.
 
     The ratio of the batch is positive and at most 1/σ(m): below 2 once margins are positive in the mean.
@@ -47,7 +45,6 @@ class BoundedRatioBeta(BatchRule):
     """
 
     kind: ClassVar[str] = "dama"
-    weighs: bool = True
     card: ClassVar[MethodCard] = MethodCard(
         title="DAMA",
         formula=(
@@ -76,8 +73,7 @@ class BoundedRatioBeta(BatchRule):
         start: Start = "zero",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
+        super().__init__(initial_beta=initial_beta, drop=drop, momentum=momentum, floor=floor, start=start, seed=seed)
         one_of("data", data, ("none", "reward_margin"))
         self.data: Literal["none", "reward_margin"] = data
         self.columns = frozenset() if data == "none" else frozenset({data})
@@ -86,19 +82,6 @@ class BoundedRatioBeta(BatchRule):
             raise ConfigError(
                 f"`beta.data_level` applies only with data: reward_margin, but is {data_level!r} here; remove it."
             )
-        self.drop = number("drop", drop, "in [0, 1)", 0, 1)
-        self.momentum = number("momentum", momentum, "in [0, 1)", 0, 1)
-        self.floor = floor_under(self.initial_beta, floor)
-        one_of("start", start, ("zero", "corrected"))
-        self.start: Start = start
-        self.seed = checked_seed(seed)
-        self.moments = MovingMoments(self.momentum, start)
-        self.filter = GaussianFilter(self.drop, self.seed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The floor, and nothing above: the log shows the share of pairs that the floor holds."""
-        return self.floor, math.inf
 
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """β of every pair; a dropped pair weighs 0, and the others n/kept.
