@@ -16,8 +16,9 @@ methods: {fixed: {}, joint_plus: {}, permuted:joint_plus: {}}
 axes:
   learning_rate: {low: 0.01, high: 0.1}
   beta: {low: 0.05, high: 0.5}
-pool: {configurations: 4, trials: 2, seeds: 1}
-finals: {seeds: 9}
+pool: {configurations: 3, trials: 2, seeds: 1}
+finals: {seeds: 7}
+metric: {primary: gold_minus_kappa_kl, kappas: [0.3]}
 rope: 0.01
 comparisons:
   - {a: joint_plus, b: fixed, claim: mechanism}

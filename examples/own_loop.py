@@ -30,7 +30,9 @@ def main() -> None:
     policy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     reference = FrozenReference(copy.deepcopy(policy))  # the policy as it is now
     records = prepare_pairs(str(pairs), tokenizer, ppl_tokens="content").dataset
-    batches = DataLoader(records, batch_size=8, shuffle=True, collate_fn=PairCollator(tokenizer.pad_token_id))
+    batches = DataLoader(
+        records, batch_size=8, shuffle=True, collate_fn=PairCollator(pad_token_id=tokenizer.pad_token_id)
+    )
 
     rule = LearnedBeta(net="mlp", ppl_tokens="content")
     rule.build(policy.config.hidden_size, seed=0)

@@ -167,9 +167,7 @@ class _Reader:
         if name in _SIZES:
             return f'<mo minsize="{_SIZES[name]}" maxsize="{_SIZES[name]}">{escape(self._next())}</mo>'
         if name not in self.built:
-            raise ValueError(
-                f"the formula {self.tex!r} must have known commands, but has {token}; add it to mathml.py."
-            )
+            raise ValueError(f"the formula {self.tex!r} must have commands of mathml.py, but has {token} instead.")
         return self.built[name]()
 
     def _fraction(self) -> str:
