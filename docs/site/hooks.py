@@ -90,6 +90,11 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return MARK.sub(lambda one: formulas[int(one["number"])], html)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Say which pages are in Chinese, so that a browser takes the right letters."""
+    return output.replace('<html lang="en"', '<html lang="zh-CN"', 1) if ".zh-CN" in page.file.src_uri else output
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Let the sources of the package be read, wherever the build is started from."""
     handlers: Any = config.plugins["mkdocstrings"].config["handlers"]

@@ -93,3 +93,31 @@ def test_files_that_pages_link_to_come_with_the_site(site: Path) -> None:
     assert (site / "repository" / "LICENSE").is_file()
     assert (site / "config.schema.json").is_file()
     assert (site / "beta.svg").is_file()
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def test_a_folder_opened_in_a_browser_is_whole_and_searches_without_another_host(site: Path) -> None:
+    if not CHROMIUM.exists() and os.environ.get("BETAHEAD_BROWSER") != "required":
+        pytest.skip(f"{CHROMIUM} does not exist; install Debian's package chromium to run the browser tests")
+    from playwright.sync_api import sync_playwright
+
+    asked: list[str] = []
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        page.goto((site / "theory.html").as_uri())
+        formula = page.locator("math[display=block]").first.bounding_box()
+        page.keyboard.press("/")
+        page.keyboard.type("perspective")
+        found = page.locator(".md-search-result__item").first
+        found.wait_for(timeout=60_000)
+        browser.close()
+    assert formula is not None and formula["height"] > 20
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert complaints == []

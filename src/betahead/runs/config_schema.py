@@ -1,8 +1,11 @@
 """The schema of a configuration: what an editor completes, checks and explains while one types."""
 
+import enum
 import json
 import re
-from typing import Any, get_type_hints
+from functools import reduce
+from operator import or_
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -48,7 +51,7 @@ def _explain(section: dict[str, Any]) -> None:
 def _train(found: dict[str, Any]) -> dict[str, Any]:
     """The section `train`: the fields with a default or a meaning of this package; transformers has the others."""
     types = get_type_hints(DPOConfig)
-    properties = {name: TypeAdapter[Any](types[name]).json_schema() for name in sorted({*DEFAULTS, *OURS})}
+    properties = {name: TypeAdapter[Any](_plain(types[name])).json_schema() for name in sorted({*DEFAULTS, *OURS})}
     for name, value in DEFAULTS.items():
         properties[name]["default"] = value
     return {
@@ -56,3 +59,9 @@ def _train(found: dict[str, Any]) -> dict[str, Any]:
         "description": "Fields of transformers.TrainingArguments, by their names, and those that DPOConfig adds.",
         "properties": properties,
     }
+
+
+def _plain(hint: Any) -> Any:
+    """A type without its enumerations, whose members change with the version of transformers."""
+    parts = [part for part in get_args(hint) or (hint,) if not (isinstance(part, type) and issubclass(part, enum.Enum))]
+    return reduce(or_, parts)
