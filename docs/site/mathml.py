@@ -20,7 +20,7 @@ _OPERATORS = {
 }  # fmt: skip
 _FUNCTIONS = ("log", "exp", "tanh", "min", "max")
 _WIDTHS = {",": "0.167em", ";": "0.278em", "quad": "1em", "qquad": "2em"}
-_ACCENTS = {"bar": "‾", "overline": "‾", "hat": "^", "tilde": "~"}
+_ACCENTS = {"hat": "^", "tilde": "~"}
 _SIZES = {"big": "1.2em", "Big": "1.8em"}
 _BLACKBOARD = {"E": "𝔼"}
 _LIMITS = ("sum", "min", "max")
@@ -86,6 +86,9 @@ class _Reader:
             "mathbb": lambda: f"<mi>{_BLACKBOARD[self._text()]}</mi>",
             "left": lambda: f"<mrow>{_plain(self._next())}{self._row(_RIGHT)}{_plain(self._next())}</mrow>",
             "underbrace": lambda: f"<munder>{self._argument()}<mo>⏟</mo></munder>",
+            # Lines are drawn by the style sheet: few fonts have a line that stretches.
+            "bar": lambda: f'<mrow class="over">{self._argument()}</mrow>',
+            "overline": lambda: f'<mrow class="over">{self._argument()}</mrow>',
             "boxed": lambda: f'<mrow class="boxed">{self._argument()}</mrow>',
             "begin": self._matrix,
         }

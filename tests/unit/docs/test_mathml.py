@@ -48,6 +48,12 @@ def test_a_sign_of_markup_is_escaped():
     assert drawn("a<b") == "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"
 
 
+def test_a_mean_has_its_line_whatever_the_font():
+    assert drawn(r"\bar F") == '<mrow class="over"><mi>F</mi></mrow>'
+    style = (ROOT / "docs" / "site" / "style.css").read_text(encoding="utf-8")
+    assert "mrow.over { border-top:" in style and "mrow.boxed { border:" in style
+
+
 def test_a_matrix_has_its_rows():
     assert drawn(r"\begin{pmatrix} a & b\\ c & d\end{pmatrix}").count("<mtr>") == 2
 
