@@ -185,7 +185,7 @@ def test_both_answers_come_when_they_are_asked_for_and_every_token_has_its_colou
     words = [found.page.inner_text(f"#answers article.{kind} .why") for kind in ("policy", "reference")]
     policy = found.page.locator("article.policy .text span").count()
     for word, part in zip(words, (ratios[:policy], ratios[policy:]), strict=True):
-        assert f"whole answer {sum(part):+.2f} nats" in word
+        assert f"whole answer {sum(part):+.2f} nats".replace("-", "−") in word
     assert found.quiet, found
 
 

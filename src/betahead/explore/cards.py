@@ -182,4 +182,4 @@ def _table(answer: Answer) -> Html:
 
 def nats(value: float) -> str:
     """A log-ratio with its sign and unit."""
-    return f"{value:+.2f} nats"
+    return f"{value:+.2f} nats".replace("-", "−")

@@ -10,7 +10,7 @@ Trail = tuple[PromptView, ...]
 """Oldest first."""
 
 KEPT = 40
-_HEADS = ("", "prompt", "log PPL", "f", "β", "change")
+_HEADS = ("", "prompt", "β", "change", "log PPL", "f")
 _WIDTH, _HEIGHT, _LEFT = 380.0, 110.0, 50.0
 
 
@@ -25,7 +25,8 @@ def trail_card(trail: Trail) -> Html:
     """A drawing of β over the prompts and the table behind it, newest first; nothing for an empty trail."""
     if not trail:
         return Html("")
-    return element("section", element("h3", "β as the prompt was edited"), _drawing(trail), _table(trail))
+    parts = element("div", _drawing(trail), _table(trail), class_="trail")
+    return element("section", element("h3", "β as the prompt was edited"), parts)
 
 
 def _drawing(trail: Trail) -> Html | None:
@@ -63,10 +64,10 @@ def _table(trail: Trail) -> Html:
             "tr",
             element("td", number),
             element("td", short(view.prompt), class_="words"),
-            element("td", "–" if view.log_ppl is None else f"{view.log_ppl:.3f}"),
-            element("td", "–" if view.f is None else f"{view.f:.3f}"),
             element("td", f"{view.beta:.4g}", data_value=view.beta),
             element("td", "" if last is None else f"×{view.beta / last.beta:.3g}"),
+            element("td", "–" if view.log_ppl is None else f"{view.log_ppl:.3f}"),
+            element("td", "–" if view.f is None else f"{view.f:.3f}"),
         )
         for number, view, last in reversed(list(zip(range(1, len(trail) + 1), trail, before, strict=True)))
     )

@@ -94,7 +94,7 @@ def test_an_empty_or_refused_prompt_leaves_the_trail_and_says_why(page_of):
 def test_the_answers_stand_side_by_side_with_every_token_coloured_and_in_a_table(page_of):
     card = page_of("learned").answered(PROMPT, 7.0, 1.0, 0.0)
     assert re.findall("<h3>(.*?)</h3>", card) == ["the policy&#x27;s answer", "the reference&#x27;s answer"]
-    spans = re.findall(r"<span style=\"background:rgb\(.*?\)\" title=\"([-+.\d]+) nats: policy (\S+), ref", card)
+    spans = re.findall(r"<span style=\"background:rgb\(.*?\)\" title=\"([−+.\d]+) nats: policy (\S+), ref", card)
     assert 2 <= len(spans) <= 14
     assert card.count("<tr>") == len(spans) + 2  # a row for each piece, a head for each model
     assert "per token" in card and "nats</b>" in card

@@ -43,14 +43,14 @@ def test_an_empty_trail_is_no_card():
 
 def test_the_table_has_the_newest_first_with_its_change_from_the_one_before():
     assert rows(trail_card(trail_of(0.1, 0.2, 0.15))) == [
-        ["3", "prompt 2", "2.000", "1.100", "0.15", "×0.75"],
-        ["2", "prompt 1", "2.000", "1.100", "0.2", "×2"],
-        ["1", "prompt 0", "2.000", "1.100", "0.1", ""],
+        ["3", "prompt 2", "0.15", "×0.75", "2.000", "1.100"],
+        ["2", "prompt 1", "0.2", "×2", "2.000", "1.100"],
+        ["1", "prompt 0", "0.1", "", "2.000", "1.100"],
     ]
 
 
 def test_what_a_rule_does_not_have_is_a_dash():
-    assert rows(trail_card((view("a", 0.1, log_ppl=None, f=None),)))[0][2:4] == ["–", "–"]
+    assert rows(trail_card((view("a", 0.1, log_ppl=None, f=None),)))[0][4:] == ["–", "–"]
 
 
 def test_the_same_prompt_again_adds_nothing_but_a_return_to_it_does():
