@@ -35,7 +35,8 @@ def write_tree(path: Path, tree: Any, *, key: str = "state") -> None:
     """
     tensors: dict[str, Tensor] = {}
     described = _written(tree, tensors, key)
-    save_file(tensors, path, metadata={"format": "pt", _TREE: json.dumps(described)})
+    # A single entry: of several, safetensors writes another one first in every process.
+    save_file(tensors, path, metadata={_TREE: json.dumps(described)})
     path.chmod(0o644)  # `save_file` lets nobody but the owner read, whatever the umask says
 
 
