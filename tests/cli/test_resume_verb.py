@@ -130,7 +130,7 @@ def test_a_run_without_a_whole_checkpoint_begins_again(world, betahead, stopped)
     assert json.loads((run / "run.json").read_text())["resumptions"][0]["after_step"] == 0
 
 
-def test_another_configuration_is_refused_with_the_key(betahead, stopped):
+def test_what_is_another_run_by_now_is_refused_with_what_differs(world, betahead, stopped):
     run, _ = stopped
     before = sorted(path.name for path in run.rglob("*"))
     code, _, err = betahead("train", "one.yaml", *WORDS, "train.learning_rate=0.002", "--resume")
@@ -142,10 +142,11 @@ def test_another_configuration_is_refused_with_the_key(betahead, stopped):
     code, _, err = betahead("train", "one.yaml", *WORDS, "data.max_pairs=5", "--resume")
     assert code == 2
     assert "`data.max_pairs` must be left out as in runs/one/config.yaml, to resume that run, but is 5 instead;" in err
-    assert sorted(path.name for path in run.rglob("*")) == before
 
+    code, _, err = betahead("train", "one.yaml", *WORDS)
+    assert code == 2
+    assert "holds another run already; go on with it (`--resume`), choose another (`output=runs/NAME`)" in err
 
-def test_other_data_are_refused(world, betahead, stopped):
     was = data_fingerprint("pairs.jsonl")["sha256"][:12]
     tiny_run.write_rows(world / "pairs.jsonl", tiny_run.pair_rows()[:-2])
     now = data_fingerprint("pairs.jsonl")["sha256"][:12]
@@ -155,6 +156,7 @@ def test_other_data_are_refused(world, betahead, stopped):
         "error: `data.train` must hold what the run to resume began with, but pairs.jsonl has another content now "
         f"(sha256 {now}… instead of {was}…); restore it, or begin a new run in another `output`.\n"
     )
+    assert sorted(path.name for path in run.rglob("*")) == before
 
 
 def test_a_folder_of_other_files_is_refused_and_left_alone(world, betahead):
@@ -168,12 +170,6 @@ def test_a_folder_of_other_files_is_refused_and_left_alone(world, betahead):
         "(`output=runs/NAME`), or leave `--resume` out.\n"
     )
     assert (run / "thesis.txt").read_text() == "years of work"
-
-
-def test_without_the_option_an_unfinished_run_is_refused_with_it_as_remedy(betahead, stopped):
-    code, _, err = betahead("train", "one.yaml", *WORDS)
-    assert code == 2
-    assert "holds another run already; go on with it (`--resume`), choose another (`output=runs/NAME`)" in err
 
 
 def test_a_dry_run_has_nothing_to_resume(world, betahead):

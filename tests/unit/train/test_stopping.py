@@ -42,16 +42,17 @@ def trainer_of(folder: Path, *callbacks: TrainerCallback, **changes: Any) -> DPO
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "changes",
+    ("number", "changes"),
     [
-        {},
-        {"save_only_model": True},
-        {"save_strategy": "epoch", "eval_strategy": "epoch"},
-        {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"},
+        (signal.SIGTERM, {"save_only_model": True}),
+        (signal.SIGINT, {"save_strategy": "epoch", "eval_strategy": "epoch"}),
+        (
+            signal.SIGTERM,
+            {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"},
+        ),
     ],
-    ids=["without checkpoints", "of the model alone", "by epochs", "of the best"],
+    ids=["without checkpoints", "by epochs", "of the best"],
 )
 def test_training_ends_with_a_checkpoint_of_the_step_and_goes_on_from_there(
     number: int, changes: dict[str, Any], tmp_path: Path
