@@ -42,7 +42,7 @@ RULES: dict[str, Callable[[], BetaRule]] = {
     "learned/direct": _learned(learning="perspective", regulariser="linear", form="direct"),
     "learned/reference": _learned(learning="perspective", ppl_from="reference"),
     "learned/transformer": _learned(learning="perspective", net="transformer"),
-    "learned/none": _learned(learning="none"),
+    "learned/none": lambda: LearnedBeta(learning="none"),
     "learned/answers": _learned(learning={"kind": "budget", "target_kl": 2.0, "kl_from": "answers"}),
     "learned/samples": _learned(learning={"kind": "budget", "target_kl": 2.0, **_SAMPLED}),
     "learned/heldout": _learned(
