@@ -1,7 +1,7 @@
 """A run's folder from its making to its first step: until then a run that fails leaves nothing, and takes nothing."""
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,11 @@ class Claim:
 
     folder: RunFolder
     kept: bool = False
+
+    def write_failure(self, name: str, seen: Mapping[str, Any]) -> Path:
+        """Write what was seen when the run stopped, which is worth keeping, and say where."""
+        self.kept = True
+        return self.folder.write_failure(name, seen)
 
 
 @contextmanager
