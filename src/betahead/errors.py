@@ -19,3 +19,7 @@ class DataError(BetaHeadError):
 
 class CacheError(BetaHeadError):
     """A reference cache that cannot be read, written or trusted."""
+
+
+class TrainingError(BetaHeadError):
+    """A run that cannot go on: its numbers are not finite, its device is full, or a guard was told to stop it."""

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,11 @@ class Claim:
 
     folder: RunFolder
     kept: bool = False
+
+    def write_failure(self, name: str, seen: Mapping[str, Any]) -> Path:
+        """Write what was seen when the run stopped, which is worth keeping, and say where."""
+        self.kept = True
+        return self.folder.write_failure(name, seen)
 
 
 @contextmanager

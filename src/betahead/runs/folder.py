@@ -8,6 +8,8 @@ samples.jsonl    answers of policy and reference
 training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted; not where beta is a
                  matter of the pair or the batch, and a prompt has none of its own
 checkpoints/     the trainer's checkpoints, from the last of which `betahead train CONFIG --resume` goes on
+reference_adapter/  the adapter that the run began with, where it trained one further
+adapter/         the adapter, where it was merged into `policy/`
 policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
 failures/        what was seen when a run stopped because its loss was no number any more
 summary.json     the end result
@@ -135,6 +137,16 @@ class RunFolder:
         return self.path / "policy"
 
     @property
+    def adapter(self) -> Path:
+        """The trained adapter, where `policy` holds it merged into the whole model."""
+        return self.path / "adapter"
+
+    @property
+    def reference_adapter(self) -> Path:
+        """The adapter that the run began with, where it trained one further."""
+        return self.path / "reference_adapter"
+
+    @property
     def failures(self) -> Path:
         """What was seen when a run stopped because its loss was no number any more."""
         return self.path / "failures"
@@ -165,6 +177,11 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of this name."""
         write_json(self.path / name, _without_secrets(plain(value)))
+
+    def write_failure(self, name: str, seen: Mapping[str, Any]) -> Path:
+        """Write what was seen when a run stopped, and say where."""
+        self.write_json(f"failures/{name}", seen)
+        return self.failures / name
 
     def log_metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl; NaN and infinities become the texts "nan", "inf" and "-inf"."""

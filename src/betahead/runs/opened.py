@@ -22,7 +22,9 @@ from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
 from betahead.forward.choice import road_for
 from betahead.forward.model import PreferenceModel
+from betahead.reference.copies import frozen_copy
 from betahead.reference.frozen import FrozenReference, wants_of
+from betahead.runs.adapters import adapter_kept_in, check_adapter, loading_of
 from betahead.runs.config import Config, load_config
 from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
@@ -160,22 +162,26 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
     run = _checked(Path(folder).expanduser(), unfinished=unfinished)
     place = _device(device)
     config = load_config(run.config)
+    check_adapter(config.model)
     with quieted():
         # The smallest file first: a broken one should not cost the loading of two models.
         rule = _loaded("the beta head", run.path, lambda: load_rule(run.path))
         trusted = config.model.trust_remote_code
         tokenizer = _loaded("the tokenizer", run.policy, lambda: _tokenizer(run.policy, trusted))
-        adapter = (run.policy / "adapter_config.json").is_file()
+        adapter, started = adapter_kept_in(run.policy), adapter_kept_in(run.reference_adapter)
         start = str(run.path / "reference") if config.model.fit is not None else cast("str", config.model.name)
-        reference_model = _model("the reference", start, config)
+        base = _model("the reference", start, config, **loading_of(config.model))
+        reference_model = frozen_copy(base.requires_grad_(False)) if started else base
+        if started:
+            reference_model = _adapted("the reference's adapter", reference_model, run.reference_adapter)
         if adapter:
-            policy = _loaded("the adapter", run.policy, lambda: _with_adapter(reference_model, run.policy))
+            policy = _adapted("the adapter", base, run.policy)
         else:
-            policy = _model("the policy", str(run.policy), config)
+            policy = _model("the policy", str(run.policy), config, dtype=config.model.dtype)
     model = PreferenceModel(policy, rule, objective=config.loss.objective)
     reference = FrozenReference(
-        policy if adapter else reference_model,
-        adapters_off=adapter,
+        policy if adapter and not started else reference_model,
+        adapters_off=adapter and not started,
         wants_common=model.objective.needs_common,
         **wants_of(rule),
     )
@@ -213,15 +219,15 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _model(what: str, name: str, config: Config) -> PreTrainedModel:
+def _model(what: str, name: str, config: Config, **loading: Any) -> PreTrainedModel:
     """A causal language model with all of its weights: transformers fills missing ones with noise and a warning."""
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
-            dtype=config.model.dtype,
             trust_remote_code=config.model.trust_remote_code,
             output_loading_info=True,
+            **loading,
         )
         return loaded
 
@@ -236,8 +242,8 @@ def _tokenizer(folder: Path, trusted: bool) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 
 
-def _with_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
-    return PeftModel.from_pretrained(cast("Any", base), folder)
+def _adapted(what: str, base: PreTrainedModel, folder: Path) -> PeftModel:
+    return _loaded(what, folder, lambda: PeftModel.from_pretrained(cast("Any", base), folder))
 
 
 def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from betahead.beta.rule import BetaRule
+from betahead.errors import TrainingError
 from betahead.runs.sequence_measures import CorpusTexts, SequenceMeasures
 from betahead.runs.sequence_scores import PromptScores, SampledPolicy, SampledScores, topic_log_beta
 from betahead.runs.sequence_settings import SequenceSettings
@@ -97,7 +98,10 @@ def trained_run(
         trainer.remove_callback(PrinterCallback)
         measures = SequenceMeasures(trainer, start.model, start.unseen, list(settings.scored_steps))
         trainer.add_callback(measures)
-        trainer.train()
+        try:
+            trainer.train()
+        except TrainingError:  # what diverged is a finding here, not a mistake
+            along.finite = False
     scores = [sampled.reference_scores, *along.scores]
     return SequenceRun(
         scores=scores,

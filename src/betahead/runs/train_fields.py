@@ -14,6 +14,7 @@ from betahead.errors import ConfigError
 from betahead.losses.settings import DEFAULTS as LOSS_SETTINGS
 from betahead.train.arguments import ORDERS, DPOConfig
 from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
+from betahead.train.guard_limits import ON_WARNING, GuardLimits, check_on_warning
 
 DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 1,
@@ -64,7 +65,7 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Names that other parts of the configuration, or the package, own."""
 
-OURS = ("calibration_prompts", "disable_dropout", "head_max_grad_norm", "max_batch_tokens")
+OURS = ("calibration_prompts", "disable_dropout", "guards", "head_max_grad_norm", "max_batch_tokens", "on_warning")
 """Fields that `DPOConfig` adds to those of transformers and that no other section owns."""
 
 
@@ -87,6 +88,8 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
     order = given.get("train_sampling_strategy", ORDERS[0])
     if order not in ORDERS:
         raise ConfigError(f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is {order!r} instead.")
+    check_on_warning(given.get("on_warning", ON_WARNING[0]))
+    GuardLimits.of(given.get("guards"))
     norm = given.get("head_max_grad_norm", 1.0)
     if norm <= 0:
         raise ConfigError(f"`head_max_grad_norm` must be above 0, but is {norm} instead.")

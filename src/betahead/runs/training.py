@@ -19,6 +19,7 @@ from betahead.beta.files import save_rule
 from betahead.durable import sync_tree
 from betahead.evaluate.prompts import seen_in
 from betahead.forward.model import Policy
+from betahead.runs.adapters import keep_start, merge_policy
 from betahead.runs.build import (
     Data,
     Fitted,
@@ -48,7 +49,7 @@ from betahead.runs.samples import answers_of, first_prompts
 from betahead.runs.summary import summary_of
 from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
-from betahead.train.guards import StopWhenNotFinite, check_finite
+from betahead.train.guard_finite import check_finite
 from betahead.train.progress import LogTo, ProgressLines
 from betahead.train.snapshots import PromptSnapshots
 from betahead.train.stopping import StopOnSignal, Stopped
@@ -136,9 +137,11 @@ def _begun(
             args = arguments_of(config, folder.checkpoints)
             trainer = trainer_of(config, args, rule, model, tokenizer, data, on_scoring=scoring_lines(console))
             trainer.add_callback(KeepsOnceBegun(claim))
+            trainer.finite.write = claim.write_failure
             if resumed is None:
                 folder.write_config(dump_config(config))
                 folder.write_record(record)
+                keep_start(config, trainer.model.policy, folder)
             if fitted is not None:
                 _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")
             say(f"forward    {trainer.road.line()}")
@@ -188,10 +191,6 @@ def _trained(
         )
     )
 
-    def failed(seen: dict[str, Any]) -> None:
-        folder.write_json("failures/not_finite.json", seen)
-
-    trainer.add_callback(StopWhenNotFinite(failed))
     if stop is not None:
         trainer.add_callback(stop)
     try:
@@ -210,14 +209,14 @@ def _trained(
         seconds = trained.metrics["train_runtime"]
         followed = trainer.held_out.cost.measured(seconds)
         console.print(f"heldout    {trainer.held_out.cost.spent(seconds)}", highlight=False, soft_wrap=True)
-    check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
+    check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, folder.write_failure)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
     save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
     if trainer.rule.reads in ("nothing", "prompt"):  # else a prompt has no β of its own
         folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
-    check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, failed)
+    check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, folder.write_failure)
     after = answers_of(trainer.model.policy, tokenizer, shown, config)
     for row, first, last in zip(cast("Any", shown), before, after, strict=True):
         folder.add_sample({"prompt_id": row["prompt_id"], "prompt": row["prompt"], "reference": first, "policy": last})
@@ -233,6 +232,7 @@ def _trained(
         followed=followed,
         seconds=time.perf_counter() - began,
     )
+    merge_policy(config, folder)
     folder.finish(summary)
     return FinishedRun(folder=folder, summary=summary)
 

@@ -18,13 +18,15 @@ from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
+from betahead.train.adapters import with_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
 from betahead.train.checkpoint import hidden_size_of
-from betahead.train.drift import drift_watch
 from betahead.train.given import check_given, check_reference_is_read, reference_model
+from betahead.train.guard_finite import finite_guard_of
+from betahead.train.guards import guards_of, raise_if_stopped
 from betahead.train.heldout import following
 from betahead.train.heldout_checks import check_held_out
 from betahead.train.heldout_rows import held_apart
@@ -41,7 +43,6 @@ from betahead.train.parts import (
     rule_from,
     tokenized,
     tokenizer_for,
-    with_adapter,
     without_dropout,
 )
 from betahead.train.resumable import ResumableTrainer
@@ -114,7 +115,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
                 without_dropout(ref_model)
         if ref_model is None:
             warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
-        policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
+        policy = with_adapter(policy, peft_config, args)
         check_held_out(rule, args, policy)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
@@ -135,7 +136,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
             train_dataset=cast("Any", train),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            callbacks=[*(callbacks or ()), *drift_watch(rule)],
+            callbacks=[*(callbacks or ()), guards_of(preference, args)],
             optimizers=cast("Any", optimizers),
         )
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
@@ -155,6 +156,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
             self.data_collator = pass_collator(self.scoring.collator, args)
         scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
         self.train_dataset = cast("Any", scored)
+        self.finite = finite_guard_of(self, tokenizer, scored)
         self.eval_dataset = each(held_out, self._with_reference)
         self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
@@ -199,8 +201,10 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         inputs = self._completed(inputs)
         outputs: dict[str, Tensor] = model(**inputs)
         losses = outputs.pop("losses")
-        if self.held_out is not None and model.training and num_items_in_batch is not None:
-            self.held_out.saw(inputs, num_items_in_batch)
+        if model.training and num_items_in_batch is not None:
+            self.finite.saw(inputs, losses, outputs)
+            if self.held_out is not None:
+                self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -243,12 +247,14 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         Raises:
             ConfigError: without pairs to train on, with too few for a step or for what the rule waits for, or for a
                 checkpoint that cannot be resumed.
+            TrainingError: numbers that are not finite, a device that is full, or a guard that was to stop the run.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
         check_measured(self.rule.kl_sampling, steps_of(len(self.train_dataset), self.settings))
         trained = super().train(*arguments, **keywords)
         self.scoring.finish()
+        raise_if_stopped(self.callback_handler.callbacks)
         return trained
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -280,7 +286,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         if self.held_out is not None:
             self.held_out.set_gradient(cast("Optimizer", self.optimizer), step=self.state.global_step, norm=grad_norm)
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
-        clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        self.finite.norms(norm, clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm))
         mark_trained(inner.policy)
         inner.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm

@@ -1,6 +1,7 @@
 """The accumulation window: in which order pairs come, in how many passes they go, and that each weighs the same."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import PassCollator, padded_tokens
 from betahead.errors import ConfigError
 from betahead.train.arguments import DPOConfig
+from betahead.train.guard_memory import memory_explained
 from betahead.train.order import GroupedSampler
 
 
@@ -49,12 +51,13 @@ class WindowedTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Forward and backward of every pass; the sum of their losses, detached."""
-        *first, last = cast("list[dict[str, Any]]", inputs["passes"])
+        passes = list(zip(cast("list[dict[str, Any]]", inputs["passes"]), inputs["pairs"], strict=True))
+        args, step = cast("DPOConfig", self.args), self.state.global_step
         losses: list[Tensor] = []
-        for batch in first:
-            with self.accelerator.no_sync(model):
+        for number, (batch, pairs) in enumerate(passes, start=1):
+            alone = nullcontext() if number == len(passes) else self.accelerator.no_sync(model)
+            with memory_explained(batch, pairs, args, step), alone:
                 losses.append(super().training_step(model, batch, num_items_in_batch))
-        losses.append(super().training_step(model, last, num_items_in_batch))
         return torch.stack(losses).sum()
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:

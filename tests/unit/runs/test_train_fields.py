@@ -96,6 +96,8 @@ def test_the_fields_of_our_own_that_no_other_section_holds_reach_the_training_ar
         "disable_dropout": False,
         "head_max_grad_norm": 0.5,
         "max_batch_tokens": 4096,
+        "on_warning": "stop",
+        "guards": {"patience": 3},
         "train_sampling_strategy": "group_by_length",
     }
     checked = checked_train_fields(given)

@@ -50,6 +50,8 @@ def test_the_line_holds_the_means_over_all_pairs_since_the_last_one(batches: lis
         "rewards/accuracies": mean([float(row["chosen_rewards"] > row["rejected_rewards"]) for row in rows]),
         "logps/chosen": mean([row["chosen_logps"] for row in rows]),
         "logps/rejected": mean([row["rejected_logps"] for row in rows]),
+        "logratios/chosen": mean([row["chosen_rewards"] / row["beta"] for row in rows]),
+        "logratios/rejected": mean([row["rejected_rewards"] / row["beta"] for row in rows]),
         "margins/nats": mean([row["margin"] for row in rows]),
         "penalty/mean": mean([row["penalty"] for row in rows]),
         "prompt/log_ppl": mean([row["log_ppl"] for row in rows]),
