@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
         ("domain", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
         ("log_ppl", pa.float32()),
         ("f", pa.float32()),
         ("beta", pa.float32()),
@@ -118,7 +120,7 @@ class PromptSnapshots(TrainerCallback):
         back = sorted(range(len(order)), key=order.__getitem__)
         columns = {name: [values[i] for i in back] for name, values in columns.items()}
         places = self._places(torch.cat(hidden)[back]).tolist()
-        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
+        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain", "chosen", "rejected")}
         count = len(self.records)
         return pa.table(
             {

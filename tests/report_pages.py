@@ -1,0 +1,113 @@
+"""Pages of real runs and of a real comparison, made on the spot, and what can be read out of a page."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import tiny_run
+
+from betahead.compare.cells import world_of
+from betahead.compare.comparison import compare, storage_of
+from betahead.compare.plan import load_plan
+from betahead.compare.resolved import resolve
+
+HOSTILE = [
+    "</script><img src=x onerror=\"window.hacked='img'\">",
+    "<a href=\"javascript:window.hacked='link'\">click me</a> <b>bold</b> %{x} $c0",
+    "<script>window.hacked='script'</script> & <!-- <script> &lt;i&gt;",
+    "' onmouseover='window.hacked=1' \" style=\"position:fixed\" \u202eright to left\u202c \u2028 line",
+    '=HYPERLINK("http://evil.example","x")',
+    "https://evil.example/" + "W" * 300,
+]
+"""Prompts that try to become part of a page."""
+
+PLAN = """\
+name: tiny
+question: Is β by joint descent better than one β, and is there anything to win?
+cells: [tabular/half_noise, tabular/rare_noise]
+methods: {fixed: {}, joint_plus: {}, "permuted:joint_plus": {}, oracle: {}}
+axes:
+  learning_rate: {low: 0.02, high: 0.1}
+  beta: {low: 0.1, high: 0.3}
+pool: {configurations: 4, trials: 2, seeds: 1}
+finals: {seeds: 4}
+rope: 0.01
+comparisons:
+  - {a: joint_plus, b: fixed, claim: mechanism}
+  - {a: oracle, b: fixed, claim: bound}
+headroom: {fixed: fixed, oracle: oracle, learned: [joint_plus]}
+"""
+
+
+def hostile_rows() -> list[dict[str, Any]]:
+    """Pairs whose prompts, answers and domains hold markup."""
+    rows = tiny_run.pair_rows()
+    for number, text in enumerate(HOSTILE):
+        for turn in range(2):
+            rows.append(
+                {
+                    "prompt": text,
+                    "chosen": f"Yes {turn}. {text}",
+                    "rejected": f"No. {text}",
+                    "domain": HOSTILE[number % 2],
+                }
+            )
+    return rows
+
+
+def learned_run(folder: Path) -> Path:
+    """A finished run with a learned β on hostile pairs."""
+    return tiny_run.finished_run(folder, "evaluate.samples=4", rows=hostile_rows()).path
+
+
+def fixed_run(folder: Path) -> Path:
+    """A finished run with one β on the same pairs."""
+    beta = "{kind: fixed, beta: 0.1}"
+    return tiny_run.finished_run(folder, f"beta={beta}", "evaluate.samples=4", rows=hostile_rows()).path
+
+
+def comparison(folder: Path) -> Path:
+    """The folder of a finished comparison of two tabular worlds."""
+    (folder / "tiny.yaml").write_text(PLAN, encoding="utf-8")
+    resolved = resolve(load_plan(folder / "tiny.yaml"), world_of)
+    compare(resolved, folder, storage_of(folder), "betahead compare tiny.yaml")
+    return folder
+
+
+def figures_of(page: str) -> list[dict[str, Any]]:
+    """The figures of a page as their data blocks hold them."""
+    blocks = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
+def column(figure: dict[str, Any], name: str) -> list[Any]:
+    """A column of a figure, unpacked."""
+    packed = figure["columns"][name]
+    return packed if isinstance(packed, list) else [packed["of"][at] for at in packed["at"]]
+
+
+def plotly_specs(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    """What Plotly draws of each panel, with colours that Plotly knows in the place of the page's."""
+
+    def themed(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("$"):
+            return "rgba(1,2,3,0.5)"
+        if isinstance(value, list):
+            return [themed(one) for one in value]
+        return {key: themed(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    specs: list[dict[str, Any]] = []
+    for panel in figure["panels"]:
+        traces = []
+        for trace in panel["traces"]:
+            found = themed(trace["style"])
+            for path, name in trace["take"].items():
+                *above, last = path.split(".")
+                target = found
+                for key in above:
+                    target = target.setdefault(key, {})
+                target[last] = column(figure, name)[slice(*trace["rows"])]
+            traces.append(found)
+        specs.append({"data": traces, "layout": themed({**figure["layout"], **panel["layout"]})})
+    return specs
