@@ -30,8 +30,8 @@ methods: {fixed: {}, joint_plus: {}, "permuted:joint_plus": {}, oracle: {}}
 axes:
   learning_rate: {low: 0.02, high: 0.1}
   beta: {low: 0.1, high: 0.3}
-pool: {configurations: 4, trials: 2, seeds: 1}
-finals: {seeds: 4}
+pool: {configurations: 2, trials: 2, seeds: 1}
+finals: {seeds: 8}
 rope: 0.01
 comparisons:
   - {a: joint_plus, b: fixed, claim: mechanism}

@@ -23,32 +23,28 @@ from betahead.report.tables import sentences
 
 
 def beta_figures(runs: Sequence[RunFiles]) -> Html:
-    """The figures of all runs; each run has its own, because another β is another scale of the same axis."""
+    """The figures of all runs, kind by kind; each run has its own, because another β is another scale of an axis."""
     having = [run for run in runs if run.last]
     if not having:
         return element("p", "No prompt was watched: prompts.parquet is empty or not there.", class_="note")
+    alone = len(having) == 1
     most = MOST_PROMPTS // len(having)
+    kinds: list[list[Figure]] = [[], [], []]
     notes: list[str] = []
-    figures: list[Figure] = []
     for run in having:
-        number, prefix = runs.index(run) + 1, f"{run.name}: " if len(runs) > 1 else ""
-        if (cloud := against_log_ppl(run, number, most)) is not None:
-            figures.append(cloud)
-        else:
+        number, prefix = runs.index(run) + 1, "" if len(runs) == 1 else f"{run.name}: "
+        made = (against_log_ppl(run, number, most), over_training(run, number), hidden_states(run, number, most))
+        if made[0] is None:
             notes.append(f"{prefix}no prompt has a log PPL, so β is shown over training alone.")
-        figures.append(over_training(run, number))
-        if (places := hidden_states(run, number, most)) is not None:
-            figures.append(places)
-        else:
+        if made[2] is None:
             notes.append(f"{prefix}the hidden states lie in one point, so there is no plane to show them in.")
         notes += [prefix + sentence for sentence in _remarks(run)]
-    titled = [figure if len(runs) == 1 else _named(figure, runs) for figure in figures]
-    return joined(sentences("note", notes), element("div", *(figure.html() for figure in titled), class_="grid"))
-
-
-def _named(figure: Figure, runs: Sequence[RunFiles]) -> Figure:
-    number = int(figure.name.rpartition("-")[2])
-    return replace(figure, title=f"{figure.title}, {runs[number - 1].name}")
+        for kind, figure in zip(kinds, made, strict=True):
+            if figure is not None:
+                kind.append(figure if alone else replace(figure, title=f"{figure.title}, {run.name}"))
+    first = [replace(figure, wide=alone) for figure in kinds[0]]
+    figures = (figure.html() for kind in (first, *kinds[1:]) for figure in kind)
+    return joined(sentences("note", notes), element("div", *figures, class_="grid"))
 
 
 def _remarks(run: RunFiles) -> list[str]:

@@ -27,16 +27,16 @@ def over_training(run: RunFiles, number: int) -> Figure:
     watched, trained = (0, len(rows)), (len(rows), len(rows) + len(logged))
     none = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     traces = [
-        Trace(name="5 to 95 % of prompts", rows=watched, take={"x": "step", "y": "q5"}, style=none, listed=False),
+        Trace(name="5 to 95% of prompts", rows=watched, take={"x": "step", "y": "q5"}, style=none, listed=False),
         Trace(
-            name="5 to 95 % of prompts",
+            name="5 to 95% of prompts",
             rows=watched,
             take={"x": "step", "y": "q95"},
             style=none | {"fill": "tonexty", "fillcolor": "$c0/0.16"},
         ),
-        Trace(name="25 to 75 %", rows=watched, take={"x": "step", "y": "q25"}, style=none, listed=False),
+        Trace(name="25 to 75%", rows=watched, take={"x": "step", "y": "q25"}, style=none, listed=False),
         Trace(
-            name="25 to 75 %",
+            name="25 to 75%",
             rows=watched,
             take={"x": "step", "y": "q75"},
             style=none | {"fill": "tonexty", "fillcolor": "$c0/0.3"},

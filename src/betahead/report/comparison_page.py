@@ -8,7 +8,7 @@ from betahead.report.headroom import headroom
 from betahead.report.html import Html, element, joined
 from betahead.report.label_noise import noise_sweep
 from betahead.report.ledger import budget, calibration
-from betahead.report.numbers import finite, shown
+from betahead.report.numbers import NONE, count, finite, shown
 from betahead.report.page import KeyNumber, Section, page
 from betahead.report.run_files import at
 from betahead.report.searches import best_of_n, reward_and_kl
@@ -80,17 +80,17 @@ def _keys(evidence: EvidenceFile) -> list[KeyNumber]:
     }
     found = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     return [
-        KeyNumber(label="cells", value=shown(len(evidence.cells), 6), detail="worlds that a claim is counted over"),
-        KeyNumber(label="methods", value=shown(len(evidence.methods), 6), detail="oracles and placebos among them"),
-        KeyNumber(label="tests", value=shown(len(tests), 6), detail=found),
-        KeyNumber(label="finals a test", value=shown(finals, 6), detail="fresh seeds, opened once"),
+        KeyNumber(label="cells", value=count(len(evidence.cells)), detail="worlds that a claim is counted over"),
+        KeyNumber(label="methods", value=count(len(evidence.methods)), detail="oracles and placebos among them"),
+        KeyNumber(label="tests", value=count(len(tests)), detail=found),
+        KeyNumber(label="finals a test", value=count(finals), detail="fresh seeds, opened once"),
         KeyNumber(
-            label="smallest effect worth having", value=shown(rope), detail=evidence.text("metric").replace("_", " ")
+            label="smallest effect worth having", value=NONE if rope is None else f"{rope:g}", detail=evidence.metric
         ),
         KeyNumber(
             label="alpha, after Holm",
             value=shown(evidence.values.get("alpha"), 2),
-            detail=f"over {shown(family, 6)} p-values",
+            detail=f"over {count(family)} p-values",
         ),
     ]
 

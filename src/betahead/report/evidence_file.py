@@ -11,6 +11,8 @@ from betahead.report.run_files import Row, at, without_secrets
 
 PLACEBO = "permuted:"
 
+_PROMINENT = 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceFile:
@@ -64,12 +66,23 @@ class EvidenceFile:
 
     @property
     def prominent(self) -> set[str]:
-        """The methods that figures show at once; placebos and other references wait for a click."""
+        """The few methods that figures show at once, by the plan's roles and claims; the others wait for a click."""
         claims = self.rows("claims", "a", "b")
-        named = {str(claim[side]) for claim in claims for side in ("a", "b")}
-        oracles = {str(at(self.plan, "headroom", role)) for role in ("fixed", "oracle")}
-        found = [method for method in self.methods if method in named | oracles and not method.startswith(PLACEBO)]
-        return set(found[:10] or self.methods[:10])
+        named = [str(at(self.plan, "headroom", role)) for role in ("fixed", "oracle")]
+        for kind in ("mechanism", "better", "bound"):
+            named += [str(claim[side]) for claim in claims if claim.get("claim") == kind for side in ("b", "a")]
+        found = [name for name in dict.fromkeys(named) if name in self.methods and not name.startswith(PLACEBO)]
+        return set((found or self.methods)[:_PROMINENT])
+
+    def number(self, method: str) -> int:
+        """The place of a method in the palette: those that are seen at once come first, so that they differ most."""
+        order = sorted(self.methods, key=lambda name: name not in self.prominent)
+        return order.index(method)
+
+    @property
+    def metric(self) -> str:
+        """The primary metric in words."""
+        return self.text("metric").replace("_", " ").replace(" kl", " KL")
 
     @property
     def oracle(self) -> str | None:

@@ -1,11 +1,11 @@
 """What was run: configuration, data, versions, hardware, and the command that repeats it, run beside run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 from betahead.report.html import Html, element, joined
-from betahead.report.numbers import NONE, shown
+from betahead.report.numbers import NONE, count, shown
 from betahead.report.run_files import Row, RunFiles, at
 from betahead.report.tables import details, table
 
@@ -13,33 +13,60 @@ _DIGEST = 12
 
 
 def facts(runs: Sequence[RunFiles]) -> Html:
-    """The facts of all runs in one table, what differs between their configurations, and each in full."""
-    rows = [[label, *(_text(value(run)) for run in runs)] for label, value in _FACTS]
-    commands = [
-        joined(element("h4", run.name) if len(runs) > 1 else None, element("pre", command, class_="command"))
-        for run in runs
-        if (command := str(run.record.get("command") or ""))
-    ]
-    repeat = joined(
-        element("h3", "Repeat it"),
-        *commands,
-        element(
-            "p",
-            "In the folder that the run was started from, with the same data. Training the configuration below again "
-            "repeats the run too: betahead train config.yaml output=OTHER.",
-            class_="quiet",
-        ),
-    )
+    """The facts of all runs, what differs between their configurations, and each in full."""
+    rows = [(label, [_text(value(run)) for run in runs]) for label, value in _FACTS]
+    commands = {run.name: command for run in runs if (command := str(run.record.get("command") or ""))}
     full = [
         details(f"config.yaml of {run.name}" if len(runs) > 1 else "config.yaml", element("pre", run.config_text))
         for run in runs
         if run.config_text
     ]
     return joined(
-        table(["", *(run.name for run in runs)], rows, texts=range(1, len(runs) + 1)),
+        _one(rows) if len(runs) == 1 else _several(runs, rows),
         _differences(runs),
-        repeat if commands else None,
+        _repeat(commands) if commands else None,
         *full,
+    )
+
+
+def _one(rows: Sequence[tuple[str, Sequence[str]]]) -> Html:
+    """The facts of one run, as many beside each other as there is room for."""
+    return element(
+        "dl",
+        (element("div", element("dt", label), element("dd", value)) for label, (value,) in rows if value != NONE),
+        class_="facts",
+    )
+
+
+def _several(runs: Sequence[RunFiles], rows: Sequence[tuple[str, Sequence[str]]]) -> Html:
+    """The facts of several runs in a table; what they have in common is said once."""
+    common = [(label, [values[0]]) for label, values in rows if len(set(values)) == 1]
+    apart = [[label, *values] for label, values in rows if len(set(values)) > 1]
+    return joined(
+        table(["", *(run.name for run in runs)], apart, texts=range(1, len(runs) + 1)) if apart else None,
+        element("h3", "The same in all runs") if common else None,
+        _one(common) if common else None,
+    )
+
+
+def _repeat(commands: Mapping[str, str]) -> Html:
+    """The command of each run; one that made several stands once."""
+    names: dict[str, list[str]] = {}
+    for name, command in commands.items():
+        names.setdefault(command, []).append(name)
+    return joined(
+        element("h3", "Repeat it"),
+        *(
+            joined(element("h4", ", ".join(of)) if len(names) > 1 else None, element("pre", command, class_="command"))
+            for command, of in names.items()
+        ),
+        element(
+            "p",
+            "In the folder that it was started from, with the same data. Training config.yaml again, with another "
+            "output, repeats a run too: ",
+            element("code", "betahead train config.yaml output=OTHER"),
+            class_="quiet",
+        ),
     )
 
 
@@ -110,7 +137,7 @@ def _data(run: RunFiles) -> str:
 
 def _pairs(run: RunFiles) -> str:
     trained, held = at(run.summary, "pairs", "train"), at(run.summary, "pairs", "held_out")
-    return "" if trained is None else f"{shown(trained)} to train on, {shown(held)} held out"
+    return "" if trained is None else f"{count(trained)} to train on, {count(held)} held out"
 
 
 def _steps(run: RunFiles) -> str:
@@ -163,7 +190,7 @@ def _parameters(run: RunFiles) -> str:
     if not isinstance(found, dict):
         return ""
     return (
-        f"{shown(at(found, 'trained'))} of {shown(at(found, 'total'))} trained, {shown(at(found, 'beta_head'))} in "
+        f"{count(at(found, 'trained'))} of {count(at(found, 'total'))} trained, {count(at(found, 'beta_head'))} in "
         "the BetaHead"
     )
 

@@ -69,6 +69,7 @@ class Figure:
         height: in pixels.
         choice: what the panels are, such as `cell`; figures with the same word are set together.
         start: the panel that is seen first.
+        wide: whether it takes the whole width.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Figure:
     height: int = 380
     choice: str = ""
     start: int = 0
+    wide: bool = False
 
     def html(self) -> Html:
         """The figure in the page; it is drawn once the page is open."""
@@ -98,7 +100,7 @@ class Figure:
                 class_="data",
             ),
             data_block(self.plain()),
-            class_="figure",
+            class_="figure wide" if self.wide else "figure",
             id=self.name,
         )
 

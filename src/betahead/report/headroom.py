@@ -7,7 +7,9 @@ from betahead.report.figures import Figure, Panel, Trace, axis, marker, plotly_t
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import interval, share
 from betahead.report.run_files import Row
-from betahead.report.tables import table
+from betahead.report.tables import details, table
+
+_HEADS = ("cell", "method", "headroom (oracle − fixed)", "captured")
 
 
 def headroom(evidence: EvidenceFile) -> Html:
@@ -29,7 +31,7 @@ def headroom(evidence: EvidenceFile) -> Html:
             ),
         ),
         figure,
-        table(["cell", "method", "headroom (oracle − fixed)", "captured"], lines, numeric=(2, 3)),
+        details("All cells and methods", table(_HEADS, lines, numeric=(2, 3))),
     )
 
 
@@ -65,7 +67,7 @@ def _captures(evidence: EvidenceFile, rows: list[Row]) -> Figure:
             values = (row["cell"], method, estimate, low, high, place, up, down, words)
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
-        number = evidence.methods.index(method)
+        number = evidence.number(method)
         traces.append(
             Trace(
                 name=method,
@@ -97,7 +99,7 @@ def _captures(evidence: EvidenceFile, rows: list[Row]) -> Figure:
         name="headroom",
         title="Headroom captured",
         caption=(
-            "(learned − fixed)/(oracle − fixed) with 95 % intervals: 0 % is one tuned β, 100 % the best allocation "
+            "(learned − fixed)/(oracle − fixed) with 95% intervals: 0% is one tuned β, 100% the best allocation "
             "that a search with the truth found."
         ),
         columns=columns,

@@ -7,6 +7,9 @@ from betahead.report.numbers import finite, thinned
 from betahead.report.run_files import RunFiles
 from betahead.report.snapshots import append_prompt, by_progress, percent
 
+# Light and dark pages both show its ends, and its lightness rises, so that it needs no hue.
+_COLOURS = [[0.0, "#3a6ea5"], [0.5, "#b5739d"], [1.0, "#f0b95a"]]
+
 
 def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
     """f, or β where there is no f, over the first two principal components of the prompts' hidden states."""
@@ -19,18 +22,25 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
         name: [] for name in ("done", "prompt", "domain", "pc1", "pc2", "f", "beta", "hover")
     }
     panels: list[Panel] = []
-    known = [row[value] for row in rows if finite(row[value]) is not None]
     for progress, snapshot in by_progress(rows):
         start = len(columns["pc1"])
         for row in thinned(snapshot, most):
             append_prompt(columns, row, progress)
+        least, most_ = _scale([row[value] for row in snapshot if finite(row[value]) is not None])
         shade = {
             "size": 9,
-            "colorscale": "Cividis",
-            "cmin": min(known),
-            "cmax": max(known) if max(known) > min(known) else min(known) + 1e-9,
+            "colorscale": _COLOURS,
+            "cmin": least,
+            "cmax": most_,
             "line": {"width": 0.6, "color": "$card"},
-            "colorbar": {"title": {"text": word}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "tickformat": ".3~g"},
+            "colorbar": {
+                "title": {"text": word},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "len": 0.9,
+                "tickformat": ".4~g",
+                "nticks": 5,
+            },
         }
         trace = Trace(
             name="held-out prompts",
@@ -48,8 +58,9 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
         name=f"hidden-states-{number}",
         title=f"{word} over the hidden states",
         caption=(
-            "Each held-out prompt at the first two principal components of its last hidden state; its colour is "
-            f"{word}. The components are those before training, so prompts can be followed."
+            f"Each held-out prompt at the first two principal components of its last hidden state; its colour is "
+            f"{word}, on a scale of its own at each share of training. The components are those before training, so prompts "
+            "can be followed."
         ),
         columns=columns,
         heads={
@@ -72,3 +83,10 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
         choice="share of training",
         start=len(panels) - 1,
     )
+
+
+def _scale(values: list[float]) -> tuple[float, float]:
+    """Ends of the colours: those of the values, but never so near that rounding is shown as a difference."""
+    low, high = min(values), max(values)
+    room = max(0.0, 0.01 * abs(high) - (high - low)) / 2
+    return low - room, high + room

@@ -67,7 +67,7 @@ def noise_sweep(evidence: EvidenceFile) -> Html:
         layout={
             "xaxis": axis("label noise (share of turned labels)", tickformat=".0%"),
             "yaxis": axis(
-                f"{evidence.text('metric').replace('_', ' ')}: by how much A is better",
+                f"{evidence.metric}: by how much A is better",
                 zeroline=True,
                 zerolinewidth=1.5,
             ),

@@ -5,9 +5,9 @@ from typing import Any, cast
 from betahead.report.evidence_file import EvidenceFile, bounds
 from betahead.report.figures import Figure, Panel, Trace, axis, marker, plotly_text
 from betahead.report.html import Html, element, joined
-from betahead.report.numbers import finite, interval, share, shown
+from betahead.report.numbers import count, finite, interval, share, shown
 from betahead.report.run_files import Row, at
-from betahead.report.tables import details, table
+from betahead.report.tables import choices, details, table
 
 _PROBABILITIES = (
     ("held_out_nll", "NLL of σ(β(x)·h)", 0),
@@ -86,7 +86,7 @@ def _measured(
     return Figure(
         name=name,
         title=title,
-        caption="Less is better. Means over the finals with 95 % intervals.",
+        caption="Less is better. Means over the finals with 95% intervals.",
         columns=columns,
         heads={
             "cell": "cell",
@@ -97,7 +97,7 @@ def _measured(
             "high": "high",
         },
         panels=panels,
-        layout={"xaxis": axis(f"{title.lower()} ({unit})")},
+        layout={"xaxis": axis(f"{title} ({unit})")},
         choice="cell",
     )
 
@@ -136,7 +136,7 @@ def _all_measures(evidence: EvidenceFile) -> Html | None:
         "ul",
         (element("li", element("code", str(kind["measure"])), f" {_unit(kind)}: {kind['summary']}") for kind in kinds),
     )
-    parts = [element("p", "Means over the finals with 95 % intervals.")]
+    parts: list[tuple[str, Html]] = []
     for cell in evidence.cells:
         there = [
             kind for kind in kinds if any((cell, method, kind["measure"]) in values for method in evidence.methods)
@@ -148,8 +148,9 @@ def _all_measures(evidence: EvidenceFile) -> Html | None:
                 for method in evidence.methods
             ]
             body = table(["method", *(str(kind["measure"]) for kind in there)], lines, numeric=range(1, len(there) + 1))
-            parts.append(details(cell, body) if len(evidence.cells) > 1 else body)
-    return details("All measures", legend, *parts)
+            parts.append((cell, body))
+    note = element("p", "Means over the finals with 95% intervals.")
+    return details("All measures", legend, note, choices("cell", parts)) if parts else None
 
 
 def _unit(kind: Row) -> str:
@@ -169,11 +170,11 @@ def budget(evidence: EvidenceFile) -> Html:
         [
             str(row["method"]),
             ", ".join(map(str, cast("list[Any]", row.get("axes") or []))),
-            shown(row["trials"], 6),
-            shown(row["configurations"], 6),
-            shown(row.get("tuning_seeds"), 6),
-            shown(row["pool_runs"], 6),
-            shown(row["final_runs"], 6),
+            count(row["trials"]),
+            count(row["configurations"]),
+            count(row.get("tuning_seeds")),
+            count(row["pool_runs"]),
+            count(row["final_runs"]),
             shown(row["seconds"]),
             shown(at(cost, str(row["method"]), "seconds")),
             shown(at(cost, str(row["method"]), "tokens")),
@@ -201,7 +202,7 @@ def budget(evidence: EvidenceFile) -> Html:
             "p",
             (
                 "The currency is trials: a method with more knobs gets no more of them. Picked at an edge: in the "
-                "outer 5 % of a range, which may have been too narrow."
+                "outer 5% of a range, which may have been too narrow."
             ),
         ),
         table(heads, lines, numeric=range(2, 12)),

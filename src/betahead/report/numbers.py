@@ -33,10 +33,16 @@ def shown(value: Any, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def count(value: Any) -> str:
+    """A whole number with its thousands apart."""
+    number = finite(value)
+    return NONE if number is None else f"{number:,.0f}"
+
+
 def share(value: Any) -> str:
     """A share in percent."""
     number = finite(value)
-    return NONE if number is None else f"{100 * number:.0f} %"
+    return NONE if number is None else f"{100 * number:.0f}%"
 
 
 def interval(value: Any) -> str:

@@ -2,7 +2,7 @@
 // Draws the figures of the page from the numbers in it, and makes each figure's table and CSV from the same numbers.
 (() => {
   const root = document.documentElement;
-  const drawn = [];
+  const drawn = [], tables = [];
   const narrow = () => window.innerWidth < 560;
 
   // Colours
@@ -71,14 +71,18 @@
     };
     const found = merged(merged(base, themed(figure.layout, colour)), themed(panel.layout, colour));
     // Names beside the rows would take a phone's whole width: there they stand above them.
-    if (narrow() && found.yaxis.ticktext && !found.yaxis.title.text) found.yaxis.ticklabelposition = "inside top";
+    if (narrow() && found.yaxis.ticktext && !found.yaxis.title.text) {
+      found.yaxis.ticklabelposition = "inside top";
+      found.yaxis.tickfont.color = ink;
+    }
     return found;
   }
   function draw(entry) {
     const { figure, place } = entry;
     const panel = figure.panels[figure.at], colour = colours();
     const options = { responsive: true, displayModeBar: false, displaylogo: false, typesetMath: false, scrollZoom: false, showTips: false };
-    const height = panel.layout.height ?? Number(place.dataset.height);
+    const rows = panel.layout.yaxis?.ticktext && !panel.layout.yaxis.title ? 1.3 : 1;
+    const height = (panel.layout.height ?? Number(place.dataset.height)) * (narrow() ? rows : 1);
     place.style.minHeight = `${height}px`;
     return Plotly.react(place, tracesOf(figure, panel, colour), layoutOf(figure, panel, colour, height), options);
   }
@@ -107,13 +111,8 @@
     const { figure, box } = entry;
     const colour = colours();
     const parts = [];
-    if (figure.panels.length > 1) {
-      const label = document.createElement("label"), select = document.createElement("select");
-      figure.panels.forEach((panel, number) => select.append(new Option(panel.label, String(number), false, number === figure.at)));
-      select.addEventListener("change", () => choose(figure.choice, figure.panels[Number(select.value)].label));
-      label.append(figure.choice, select);
-      parts.push(label);
-    }
+    if (figure.panels.length > 1) parts.push(chooser(figure.choice, figure.panels.map((panel) => panel.label), figure.at));
+    const waiting = [];
     const listed = new Map();
     for (const trace of figure.panels[figure.at].traces)
       if (trace.listed && !listed.has(trace.name)) listed.set(trace.name, trace.style);
@@ -128,11 +127,35 @@
           chip.setAttribute("aria-pressed", String(!figure.off.has(name)));
           draw(entry);
         });
-        parts.push(chip);
+        (figure.waiting.has(name) ? waiting : parts).push(chip);
       }
+    if (waiting.length) {
+      const more = document.createElement("details"), summary = document.createElement("summary");
+      more.className = "more-names"; more.open = figure.opened;
+      summary.textContent = `${waiting.length} more`;
+      more.addEventListener("toggle", () => { figure.opened = more.open; });
+      more.append(summary, ...waiting);
+      parts.push(more);
+    }
     box.replaceChildren(...parts);
   }
+  /** A box in which one of the labels is chosen, for everything on the page that has them. */
+  function chooser(choice, labels, at) {
+    const label = document.createElement("label"), select = document.createElement("select");
+    labels.forEach((text, number) => select.append(new Option(text, text, false, number === at)));
+    select.addEventListener("change", () => choose(choice, select.value));
+    label.append(choice, select);
+    return label;
+  }
+  function show(parts, at) {
+    parts.bodies.forEach((body, number) => { body.hidden = number !== at; });
+    parts.box.replaceChildren(chooser(parts.choice, parts.bodies.map((body) => body.dataset.label), at));
+  }
   function choose(choice, label) {
+    for (const parts of tables) {
+      const at = parts.bodies.findIndex((body) => body.dataset.label === label);
+      if (parts.choice === choice && at >= 0) show(parts, at);
+    }
     for (const entry of drawn) {
       const number = entry.figure.panels.findIndex((panel) => panel.label === label);
       if (entry.figure.choice !== choice || number < 0) continue;
@@ -216,13 +239,22 @@
     const figure = JSON.parse(place.querySelector('script[type="application/json"]').textContent);
     figure.columns = Object.fromEntries(Object.entries(figure.columns).map(([name, column]) => [name, unpacked(column)]));
     figure.at = figure.start;
-    figure.off = new Set(figure.panels.flatMap((panel) => panel.traces.filter((trace) => trace.hidden).map((trace) => trace.name)));
+    figure.opened = false;
+    figure.waiting = new Set(figure.panels.flatMap((panel) => panel.traces.filter((trace) => trace.hidden).map((trace) => trace.name)));
+    figure.off = new Set(figure.waiting);
     const entry = { figure, place: place.querySelector(".plot"), box: place.querySelector(".controls"), details: place.querySelector("details.data") };
     entry.details.addEventListener("toggle", () => entry.details.open && numbers(entry));
     drawn.push(entry);
     controls(entry);
     return draw(entry);
   });
+  for (const place of document.querySelectorAll(".choices")) {
+    const parts = { choice: place.dataset.choice, bodies: [...place.children], box: document.createElement("div") };
+    parts.box.className = "controls";
+    place.prepend(parts.box);
+    tables.push(parts);
+    show(parts, 0);
+  }
   window.addEventListener("beforeprint", () => drawn.forEach((entry) => Plotly.Plots.resize(entry.place)));
   watchSections();
   Promise.all(figures).then(() => { root.dataset.ready = "true"; });

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +13,9 @@ MOST_BYTES = 8_000_000
 """A page is never larger: mail and code hosts still show it."""
 
 _EARLY = 'document.documentElement.dataset.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
+
+# Plotly brings the style of its maps along, unless an element of this name is there already. No figure is a map.
+_STYLES_OF_MAPS = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ def page(
         element("meta", name="generator", content="betahead report"),
         element("title", f"{title} · BetaHead"),
         Html(f"<style>{style}</style><script>{scripts[0]}</script>"),
+        (element("style", id=found) for found in _STYLES_OF_MAPS.findall(plotly)),
     )
     body = element(
         "body",

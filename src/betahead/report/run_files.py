@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,8 @@ from betahead.runs.folder import RunFolder
 from betahead.runs.redaction import redacted
 
 T = TypeVar("T")
+
+_redacted = lru_cache(4096)(redacted)  # names of cells and methods stand in thousands of rows
 Row = dict[str, Any]
 
 SNAPSHOT = ("progress", "step", "prompt_id", "prompt", "domain", "log_ppl", "f", "beta", "margin", "pc1", "pc2")
@@ -164,9 +167,9 @@ def _snapshots(file: Path) -> list[Row]:
 def without_secrets(value: Any) -> Any:
     """The value with secrets blotted out of every text in it."""
     if isinstance(value, str):
-        return redacted(value)
+        return _redacted(value)
     if isinstance(value, list):
         return [without_secrets(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {redacted(str(key)): without_secrets(item) for key, item in cast("dict[Any, Any]", value).items()}
+        return {_redacted(str(key)): without_secrets(item) for key, item in cast("dict[Any, Any]", value).items()}
     return value

@@ -8,7 +8,7 @@ from betahead.report.beta_figures import beta_figures
 from betahead.report.comparable import margin_unit, same_data
 from betahead.report.facts import facts, method
 from betahead.report.html import Html, element, joined
-from betahead.report.numbers import NONE, finite, interval, shown
+from betahead.report.numbers import NONE, count, finite, interval, shown
 from betahead.report.page import KeyNumber, Section, page
 from betahead.report.run_files import RunFiles, at
 from betahead.report.tables import sentences, table
@@ -105,8 +105,8 @@ def _keys(run: RunFiles) -> list[KeyNumber]:
         _kl(run),
         KeyNumber(
             label="pairs trained on",
-            value=shown(at(run.summary, "pairs", "train"), 6),
-            detail=f"{shown(at(run.summary, 'pairs', 'held_out'), 6)} held out by prompt",
+            value=count(at(run.summary, "pairs", "train")),
+            detail=f"{count(at(run.summary, 'pairs', 'held_out'))} held out by prompt",
         ),
         KeyNumber(
             label="time",
@@ -144,7 +144,7 @@ def _range(run: RunFiles) -> str:
 
 def _percent(value: Any) -> str:
     number = finite(value)
-    return NONE if number is None else f"{100 * number:.1f} %"
+    return NONE if number is None else f"{100 * number:.1f}%"
 
 
 def _time(value: Any) -> str:

@@ -8,7 +8,7 @@ from betahead.report.figures import Figure, Panel, Trace, axis, line, marker, pl
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import finite, interval, shown
 from betahead.report.run_files import Row, at
-from betahead.report.tables import details, table
+from betahead.report.tables import choices, table
 
 
 def best_of_n(evidence: EvidenceFile) -> Html:
@@ -24,7 +24,8 @@ def best_of_n(evidence: EvidenceFile) -> Html:
     panels: list[Panel] = []
     for cell in evidence.cells:
         traces: list[Trace] = []
-        for number, method in enumerate(evidence.methods):
+        for method in evidence.methods:
+            number = evidence.number(method)
             here = sorted(
                 (row for row in rows if row["cell"] == cell and row["method"] == method), key=lambda row: row["n"]
             )
@@ -42,12 +43,12 @@ def best_of_n(evidence: EvidenceFile) -> Html:
         if traces:
             panels.append(Panel(label=cell, traces=traces))
     trials = at(evidence.plan, "pool", "trials")
-    metric = evidence.text("metric").replace("_", " ")
+    metric = evidence.metric
     return Figure(
         name="best-of-n",
         title="Best of n trials",
         caption=(
-            "What a search of n trials wins on dev, with 95 % intervals. The same values select and are shown, so "
+            "What a search of n trials wins on dev, with 95% intervals. The same values select and are shown, so "
             "all curves flatter their methods alike and no verdict reads "
             f"them.{'' if trials is None else f' The searches of this comparison saw {trials} trials.'}"
         ),
@@ -128,7 +129,8 @@ def _cloud(evidence: EvidenceFile, rows: list[Row]) -> Html:
     panels: list[Panel] = []
     for cell in evidence.cells:
         traces: list[Trace] = []
-        for number, method in enumerate(evidence.methods):
+        for method in evidence.methods:
+            number = evidence.number(method)
             here = sorted(
                 (row for row in rows if row["cell"] == cell and row["method"] == method), key=lambda row: row["kl"]
             )
@@ -217,7 +219,7 @@ def _matched(evidence: EvidenceFile) -> Html | None:
     rows = evidence.rows("frontier", "cell", "method", "kl", "gold", "share_short")
     if not rows:
         return element("p", "Gold at matched KL was not read in this comparison.", class_="note")
-    parts: list[Html] = []
+    parts: list[tuple[str, Html]] = []
     for cell in evidence.cells:
         here = [row for row in rows if row["cell"] == cell]
         levels = sorted({level for row in here if (level := finite(row["kl"])) is not None})
@@ -231,15 +233,15 @@ def _matched(evidence: EvidenceFile) -> Html | None:
         body = table(
             ["method", *(f"KL = {shown(level)}" for level in levels)], lines, numeric=range(1, len(levels) + 1)
         )
-        parts.append(details(cell, body) if len(evidence.cells) > 1 else body)
+        parts.append((cell, body))
     return joined(
         element("h3", "Gold at matched KL, on test"),
         element(
             "p",
-            "The reward where a final's path first crosses each KL (nats per answer), with its 95 % interval. A run "
+            "The reward where a final's path first crosses each KL (nats per answer), with its 95% interval. A run "
             "that never gets so far counts with its last reward, at less KL; where many fell short, KL is not matched.",
         ),
-        *parts,
+        choices("cell", parts) if parts else None,
     )
 
 

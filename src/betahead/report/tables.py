@@ -60,6 +60,19 @@ def sentences(kind: str, lines: Sequence[str]) -> Html | None:
     return element("div", element("ul", (element("li", line) for line in lines)), class_=kind)
 
 
+def choices(word: str, parts: Sequence[tuple[str, Html]]) -> Html:
+    """Parts of which one is seen, that which the reader chose by its label here or in a figure.
+
+    Args:
+        word: what is chosen, such as `cell`.
+        parts: with their labels.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    bodies = (element("div", body, data_label=label) for label, body in parts)
+    return element("div", *bodies, class_="choices", data_choice=word)
+
+
 def details(title: str, *body: Html | None) -> Html:
     """What is there for who asks."""
     return element("details", element("summary", title), joined(*body), class_="more")

@@ -30,7 +30,8 @@ def beta_by_topic(evidence: EvidenceFile) -> Html:
             for end in ends if ends[0] < ends[1] else [ends[0] / 1.5, ends[0] * 1.5]:
                 _append(columns, cell, "the diagonal", None, end, end)
             traces.append(_diagonal((start, len(columns["beta"]))))
-        for number, method in enumerate(evidence.methods):
+        for method in evidence.methods:
+            number = evidence.number(method)
             if method == oracle:
                 continue
             start = len(columns["beta"])

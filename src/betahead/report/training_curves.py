@@ -62,7 +62,11 @@ def training_curves(runs: Sequence[RunFiles]) -> Html:
         figures += [_figure(curve, group, runs, alone=len(groups) > 1).html() for group in groups]
         if len(groups) > 1:
             notes.append(f"{curve.title}: side by side, because {curve.apart}.")
-    return joined(sentences("note", notes), element("div", *figures, class_="grid"))
+    return joined(
+        element("p", "Lines are means over the pairs since the last log step, diamonds of the held-out pairs."),
+        sentences("note", notes),
+        element("div", *figures, class_="grid"),
+    )
 
 
 def _figure(curve: Curve, group: Sequence[RunFiles], runs: Sequence[RunFiles], *, alone: bool) -> Figure:
@@ -85,7 +89,7 @@ def _figure(curve: Curve, group: Sequence[RunFiles], runs: Sequence[RunFiles], *
             shade = number if several else list(curve.keys).index(label)
             traces.append(
                 Trace(
-                    name=f"{run.name}: {what}" if several and len(present) > 1 else run.name if several else what,
+                    name=": ".join(word for word in (run.name if several else "", label) if word) or what,
                     rows=(start, len(columns[_STEP])),
                     take={"x": _STEP, "y": "value"},
                     style=_style(shade, held_out=bool(prefix), second=several and list(curve.keys).index(label) > 0)
@@ -107,7 +111,7 @@ def _figure(curve: Curve, group: Sequence[RunFiles], runs: Sequence[RunFiles], *
         panels=[Panel(label="", traces=traces)],
         layout={
             "xaxis": axis("optimizer step", rangemode="tozero"),
-            "yaxis": axis(f"{curve.title} ({curve.unit})", **curve.layout),
+            "yaxis": axis(curve.unit, **curve.layout),
         },
         height=320,
     )
@@ -140,11 +144,8 @@ def _curves(runs: Sequence[RunFiles]) -> list[Curve]:
         Curve(
             name="loss",
             title="Loss",
-            unit="per pair",
-            caption=(
-                "What is descended, its penalty included: the mean over the pairs since the last log step, and of "
-                "the held-out pairs."
-            ),
+            unit="mean over pairs",
+            caption="What is descended, its penalty included.",
             keys={"": "loss"},
             together=same_method,
             apart="each method descends a loss of its own, and on other data it is another quantity",

@@ -30,7 +30,7 @@ _MEANING = (
         ),
     ),
     ("worse", "the same with A and B changed"),
-    ("equivalent", "the 90 % interval lies inside ± the smallest effect worth having"),
+    ("equivalent", "the 90% interval lies inside ± the smallest effect worth having"),
     ("inconclusive", "none of these: the numbers do not decide"),
     ("shown", "of a mechanism: better than its opponent, its parent and its placebo"),
     ("not shown", "one of them is as good or better, so the win, if there is one, may have another cause"),
@@ -60,7 +60,8 @@ def in_words(evidence: EvidenceFile) -> Html:
 def _claim(claim: Row) -> Html:
     counts = claim.get("counts")
     found = cast("Mapping[str, Any]", counts) if isinstance(counts, Mapping) else {}
-    tone = _TONES.get(next(iter(found)), "even") if len(found) == 1 else "even"
+    numbers = {str(word): finite(number) or 0.0 for word, number in found.items()}
+    tone = _TONES.get(max(numbers, key=lambda word: numbers[word]), "even") if numbers else "even"
     return element(
         "li",
         element("p", _sentence(str(claim["sentence"]))),
@@ -87,8 +88,8 @@ def by_cell(evidence: EvidenceFile) -> Html | None:
         )
         rows.append([head, *(_in_cell(found.get(cell)) for cell in cells)])
     note = (
-        "Below a verdict: of a mechanism that is not shown, what it was no better than; and the largest β of a "
-        "topic over the smallest."
+        "Below a verdict: ≤ and what a mechanism was no better than; β × and the largest β of a topic over the "
+        "smallest."
     )
     return joined(
         table(["claim", *(cell.partition("/")[2] or cell for cell in cells)], rows), element("p", note, class_="quiet")
@@ -100,7 +101,7 @@ def _in_cell(one: Any) -> Html:
     if not isinstance(verdict, str):
         return Html(NONE)
     short = at(one, "no_better_than")
-    words = f"no better than its {' and '.join(map(str, cast('list[Any]', short)))}" if short else ""
+    words = f"≤ {', '.join(map(str, cast('list[Any]', short)))}" if short else ""
     ratio = finite(at(one, "beta_ratio"))
     return joined(
         badge(verdict),
@@ -171,7 +172,7 @@ def _forest(evidence: EvidenceFile, tests: list[Row]) -> Figure:
         title="Effects with their intervals",
         caption=(
             f"By how much A is better than B on fresh finals ({side}). The grey band is what is not worth having, ± "
-            f"{shown(rope)}: an interval inside it is a finding too."
+            f"{rope:g}: an interval inside it is a finding too."
         ),
         columns=columns,
         heads={
@@ -179,7 +180,7 @@ def _forest(evidence: EvidenceFile, tests: list[Row]) -> Figure:
             "a": "A",
             "b": "B",
             "verdict": "verdict",
-            "effect": f"effect on {evidence.text('metric')}",
+            "effect": f"effect on {evidence.metric}",
             "low": "low",
             "high": "high",
             "p_holm": "p (Holm)",
@@ -187,7 +188,7 @@ def _forest(evidence: EvidenceFile, tests: list[Row]) -> Figure:
         panels=panels,
         layout={
             "xaxis": axis(
-                f"{evidence.text('metric').replace('_', ' ')}: by how much A is better",
+                f"{evidence.metric}: by how much A is better",
                 zeroline=True,
                 zerolinewidth=1.5,
             ),

@@ -81,7 +81,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
         names = [
-            "/".join(path.parts[-depth:]) if names.count(name) > 1 else name
+            "/".join(path.parts[-depth:]).lstrip("/") if names.count(name) > 1 else name
             for path, name in zip(absolute, names, strict=True)
         ]
     return [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from betahead.report.numbers import NONE, cut, finite, interval, quantile, rounded, share, shown, thinned
+from betahead.report.numbers import NONE, count, cut, finite, interval, quantile, rounded, share, shown, thinned
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,8 @@ def test_an_interval_has_its_bounds_where_there_are_some() -> None:
     assert interval({"estimate": 0.5, "low": -0.25, "high": 1.0}) == "0.500 [−0.250, 1.00]"
     assert interval({"estimate": 0.5, "low": None, "high": None}) == "0.500"
     assert interval("broken") == NONE
-    assert (share(0.256), share(None)) == ("26 %", NONE)
+    assert (count(1234.0), count(0), count(None)) == ("1,234", "0", NONE)
+    assert (share(0.256), share(None)) == ("26%", NONE)
 
 
 def test_a_thinned_list_keeps_both_ends_and_its_order() -> None:
