@@ -2,9 +2,11 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny_run
 
 from betahead.compare.cells import world_of
@@ -41,34 +43,32 @@ headroom: {fixed: fixed, oracle: oracle, learned: [joint_plus]}
 
 
 def hostile_rows() -> list[dict[str, Any]]:
-    """Pairs whose prompts, answers and domains hold markup."""
-    rows = tiny_run.pair_rows()
+    """Pairs whose prompts, answers and domains hold markup, so many that some of each are held out."""
+    rows: list[dict[str, Any]] = tiny_run.pair_rows()
     for number, text in enumerate(HOSTILE):
-        for turn in range(2):
-            rows.append(
-                {
-                    "prompt": text,
-                    "chosen": f"Yes {turn}. {text}",
-                    "rejected": f"No. {text}",
-                    "domain": HOSTILE[number % 2],
-                }
-            )
+        for turn in range(4):
+            answers = {"chosen": f"Yes. {text}", "rejected": f"No. {text}"}
+            rows.append({"prompt": f"{text} {turn}", **answers, "domain": HOSTILE[number % 2]})
     return rows
 
 
-def learned_run(folder: Path) -> Path:
-    """A finished run with a learned β on hostile pairs."""
-    return tiny_run.finished_run(folder, "evaluate.samples=4", rows=hostile_rows()).path
+@cache
+def learned_run(factory: pytest.TempPathFactory) -> Path:
+    """A finished run with a learned β on hostile pairs; one for a whole session of tests."""
+    return tiny_run.finished_run(factory.mktemp("learned"), "evaluate.samples=4", rows=hostile_rows()).path
 
 
-def fixed_run(folder: Path) -> Path:
+@cache
+def fixed_run(factory: pytest.TempPathFactory) -> Path:
     """A finished run with one β on the same pairs."""
-    beta = "{kind: fixed, beta: 0.1}"
-    return tiny_run.finished_run(folder, f"beta={beta}", "evaluate.samples=4", rows=hostile_rows()).path
+    changes = ("beta={kind: fixed, beta: 0.1}", "evaluate.samples=4")
+    return tiny_run.finished_run(factory.mktemp("fixed"), *changes, rows=hostile_rows()).path
 
 
-def comparison(folder: Path) -> Path:
+@cache
+def comparison(factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished comparison of two tabular worlds."""
+    folder = factory.mktemp("compared")
     (folder / "tiny.yaml").write_text(PLAN, encoding="utf-8")
     resolved = resolve(load_plan(folder / "tiny.yaml"), world_of)
     compare(resolved, folder, storage_of(folder), "betahead compare tiny.yaml")

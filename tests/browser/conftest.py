@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import report_pages
+from report_pages import comparison, fixed_run, learned_run
+
+from betahead.report.written import write_report
 
 CHROMIUM = Path("/usr/bin/chromium")
 _FLAGS = [
@@ -24,11 +27,24 @@ _HOW = "install Debian's package chromium and the test requirements to run the b
 
 @dataclass
 class Opened:
-    """A page in the browser, with what its console said and what it asked for."""
+    """A page in the browser.
+
+    Args:
+        page: of Playwright.
+        complaints: errors and warnings of its console.
+        asked: addresses that it asked for, besides its own, also those that the browser refused.
+        reached: those of them that would have reached the network.
+    """
 
     page: Any
     complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it neither complained nor asked for anything."""
+        return not (self.complaints or self.asked or self.reached)
 
 
 def _without(what: str) -> None:
@@ -52,15 +68,13 @@ def browser() -> Generator[Any]:
         chromium.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opened(browser: Any) -> Generator[Callable[..., Opened]]:
     """Opens a file at a width; every request but that for the file itself is refused and kept."""
     contexts: list[Any] = []
 
     def open_(path: Path, width: int = 1440, *, scheme: str = "light") -> Opened:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
-        )
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         found = Opened(page=context.new_page())
         address = path.absolute().as_uri()
@@ -69,11 +83,11 @@ def opened(browser: Any) -> Generator[Callable[..., Opened]]:
             if asked.request.url == address:
                 asked.continue_()
             else:
-                found.requests.append(asked.request.url)
+                found.reached.append(asked.request.url)
                 asked.abort()
 
         context.route("**/*", route)
-        found.page.on("request", lambda one: one.url == address or found.requests.append(one.url))
+        found.page.on("request", lambda one: one.url == address or found.asked.append(one.url))
         found.page.on("console", lambda one: one.type in ("error", "warning") and found.complaints.append(one.text))
         found.page.on("pageerror", lambda one: found.complaints.append(str(one)))
         found.page.goto(address)
@@ -86,13 +100,15 @@ def opened(browser: Any) -> Generator[Callable[..., Opened]]:
 
 
 @pytest.fixture(scope="session")
+def desk(opened: Callable[..., Opened], pages: dict[str, Path]) -> Callable[[str], Opened]:
+    """A page as it is seen at a desk, opened once for all tests that only look and click."""
+    return cache(lambda kind: opened(pages[kind]))
+
+
+@pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a run, of two runs, and of a comparison."""
-    from betahead.report.written import write_report
-
     folder = tmp_path_factory.mktemp("pages")
-    learned = report_pages.learned_run(tmp_path_factory.mktemp("learned"))
-    fixed = report_pages.fixed_run(tmp_path_factory.mktemp("fixed"))
-    compared = report_pages.comparison(tmp_path_factory.mktemp("compared"))
+    learned, fixed, compared = (make(tmp_path_factory) for make in (learned_run, fixed_run, comparison))
     given = {"run": [learned], "runs": [learned, fixed], "comparison": [compared]}
     return {name: write_report(paths, folder / f"{name}.html").path for name, paths in given.items()}

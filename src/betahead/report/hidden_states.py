@@ -58,9 +58,9 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
         name=f"hidden-states-{number}",
         title=f"{word} over the hidden states",
         caption=(
-            f"Each held-out prompt at the first two principal components of its last hidden state; its colour is "
-            f"{word}, on a scale of its own at each share of training. The components are those before training, so prompts "
-            "can be followed."
+            "Each held-out prompt at the first two principal components of its last hidden state; its colour is "
+            f"{word}, on a scale of its own at each share of training. The components are those before training, so "
+            "prompts can be followed."
         ),
         columns=columns,
         heads={
