@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import tiny_run
 
 from betahead.compare.cells import world_of
@@ -52,23 +51,28 @@ def hostile_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 @cache
-def learned_run(factory: pytest.TempPathFactory) -> Path:
+def learned_run(above: Path) -> Path:
     """A finished run with a learned β on hostile pairs; one for a whole session of tests."""
-    return tiny_run.finished_run(factory.mktemp("learned"), "evaluate.samples=4", rows=hostile_rows()).path
+    return tiny_run.finished_run(_made(above / "report-learned"), "evaluate.samples=4", rows=hostile_rows()).path
 
 
 @cache
-def fixed_run(factory: pytest.TempPathFactory) -> Path:
+def fixed_run(above: Path) -> Path:
     """A finished run with one β on the same pairs."""
     changes = ("beta={kind: fixed, beta: 0.1}", "evaluate.samples=4")
-    return tiny_run.finished_run(factory.mktemp("fixed"), *changes, rows=hostile_rows()).path
+    return tiny_run.finished_run(_made(above / "report-fixed"), *changes, rows=hostile_rows()).path
 
 
 @cache
-def comparison(factory: pytest.TempPathFactory) -> Path:
+def comparison(above: Path) -> Path:
     """The folder of a finished comparison of two tabular worlds."""
-    folder = factory.mktemp("compared")
+    folder = _made(above / "report-compared")
     (folder / "tiny.yaml").write_text(PLAN, encoding="utf-8")
     resolved = resolve(load_plan(folder / "tiny.yaml"), world_of)
     compare(resolved, folder, storage_of(folder), "betahead compare tiny.yaml")

@@ -109,6 +109,6 @@ def desk(opened: Callable[..., Opened], pages: dict[str, Path]) -> Callable[[str
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a run, of two runs, and of a comparison."""
     folder = tmp_path_factory.mktemp("pages")
-    learned, fixed, compared = (make(tmp_path_factory) for make in (learned_run, fixed_run, comparison))
+    learned, fixed, compared = (make(tmp_path_factory.getbasetemp()) for make in (learned_run, fixed_run, comparison))
     given = {"run": [learned], "runs": [learned, fixed], "comparison": [compared]}
     return {name: write_report(paths, folder / f"{name}.html").path for name, paths in given.items()}

@@ -6,14 +6,14 @@ import report_pages
 
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory):
-    return report_pages.learned_run(tmp_path_factory)
+    return report_pages.learned_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def fixed(tmp_path_factory):
-    return report_pages.fixed_run(tmp_path_factory)
+    return report_pages.fixed_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory):
-    return report_pages.comparison(tmp_path_factory)
+    return report_pages.comparison(tmp_path_factory.getbasetemp())
