@@ -36,7 +36,7 @@ def _of_run(run: RunFiles, *, alone: bool) -> Html | None:
         return joined(head, element("p", same, class_="note"))
     count = min(_EXTREMES, len(rows) // 2)
     unit = margin_unit(run)
-    without = not any("chosen" in row for row in rows)
+    without = not any(isinstance(row.get("chosen"), str) for row in rows)
     lines = ["The run folder keeps no answers of the held-out pairs: it was trained before they were kept."]
     return joined(
         head,
