@@ -4,6 +4,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import tiny_run
@@ -115,3 +116,15 @@ def plotly_specs(figure: dict[str, Any]) -> list[dict[str, Any]]:
             traces.append(found)
         specs.append({"data": traces, "layout": themed({**figure["layout"], **panel["layout"]})})
     return specs
+
+
+_WRONG: list[Any] = [None, True, -1, 1e308, "nan", "<b>", [], ["x"], {}, {"estimate": "x"}]
+
+
+def spoiled(value: Any, random: Random) -> Any:
+    """The value with something of another kind in a few of its places."""
+    if random.random() < 0.04:
+        return random.choice(_WRONG)
+    if isinstance(value, dict):
+        return {key: spoiled(one, random) for key, one in value.items() if random.random() > 0.01}
+    return [spoiled(one, random) for one in value] if isinstance(value, list) else value

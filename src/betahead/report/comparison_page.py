@@ -1,16 +1,14 @@
 """The page of a comparison: verdicts in words first, then what they rest on."""
 
-from typing import Any, cast
-
 from betahead.report.evidence_file import EvidenceFile
-from betahead.report.facts import software_and_hardware
+from betahead.report.facts import described, software_and_hardware
 from betahead.report.headroom import headroom
 from betahead.report.html import Html, element, joined
 from betahead.report.label_noise import noise_sweep
 from betahead.report.ledger import budget, calibration
 from betahead.report.numbers import NONE, count, finite, shown
 from betahead.report.page import KeyNumber, Section, page
-from betahead.report.run_files import at
+from betahead.report.run_files import at, mapped
 from betahead.report.searches import best_of_n, reward_and_kl
 from betahead.report.tables import details, sentences, table
 from betahead.report.topics import beta_by_topic
@@ -104,17 +102,17 @@ def _plan(evidence: EvidenceFile) -> Html:
         *software_and_hardware(evidence.values),
     ]
     ranges: list[list[str]] = []
-    for method in cast("dict[str, Any]", methods) if isinstance(methods, dict) else {}:
+    for method in mapped(methods):
         axes = at(spaces, method)
         words = [
             f"{name} {shown(at(one, 'low'))} to {shown(at(one, 'high'))}{' (log)' if at(one, 'log') else ''}"
-            for name, one in (cast("dict[str, Any]", axes).items() if isinstance(axes, dict) else ())
+            for name, one in mapped(axes).items()
         ]
         ranges.append([method, ", ".join(words)])
     return joined(
         element("h3", "Repeat it"),
         element("pre", evidence.text("command"), class_="command"),
-        table(["", ""], rows, texts=(1,)),
+        described(rows),
         details("Ranges that were searched", table(["method", "ranges"], ranges, texts=(1,))) if ranges else None,
         details("The plan", element("pre", to_yaml(evidence.plan))) if evidence.plan else None,
     )

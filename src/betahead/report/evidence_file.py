@@ -7,11 +7,13 @@ from typing import Any, cast
 
 from betahead.compare.comparison import EVIDENCE
 from betahead.report.numbers import finite
-from betahead.report.run_files import Row, at, without_secrets
+from betahead.report.run_files import Row, at, listed, mapped, without_secrets
 
 PLACEBO = "permuted:"
 
 _PROMINENT = 6
+_NAMES = frozenset({"cell", "method", "a", "b", "measure", "metric", "verdict", "sentence"})
+_NUMBERS = frozenset({"kl", "reward", "noise", "beta"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +31,11 @@ class EvidenceFile:
     broken: str = ""
 
     def rows(self, table: str, *keys: str) -> list[Row]:
-        """The rows of a table of `panels`, or of the evidence itself, that have all of the keys."""
+        """The rows of a table of `panels`, or of the evidence itself, that have all keys with values of their kind."""
         found = at(self.values, "panels", table)
         found = self.values.get(table) if found is None else found
-        if not isinstance(found, list):
-            return []
-        rows = [cast("Row", row) for row in cast("list[Any]", found) if isinstance(row, dict)]
-        return [row for row in rows if all(key in row for key in keys)]
+        rows = [cast("Row", row) for row in listed(found) if isinstance(row, dict)]
+        return [row for row in rows if all(key in row and _fits(key, row[key]) for key in keys)]
 
     def text(self, key: str) -> str:
         """A text of the evidence, "" where there is none."""
@@ -52,7 +52,7 @@ class EvidenceFile:
     def cells(self) -> list[str]:
         """Its cells, in the order of the plan."""
         named = self.plan.get("cells")
-        named = cast("list[Any]", named) if isinstance(named, list) else []
+        named = listed(named)
         seen = [row["cell"] for row in self.rows("best_of_n", "cell")]
         return list(dict.fromkeys(str(cell) for cell in [*named, *seen]))
 
@@ -60,7 +60,7 @@ class EvidenceFile:
     def methods(self) -> list[str]:
         """Its methods, in the order of the plan."""
         named = self.plan.get("methods")
-        named = list(cast("dict[str, Any]", named)) if isinstance(named, dict) else []
+        named = list(mapped(named))
         seen = [row["method"] for row in self.rows("best_of_n", "method")]
         return list(dict.fromkeys(str(method) for method in [*named, *seen]))
 
@@ -105,6 +105,17 @@ def read_evidence(path: Path) -> EvidenceFile:
     except (OSError, ValueError, RecursionError) as error:
         detail = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return EvidenceFile(path=folder, values={}, broken=f"{file.name} cannot be read ({detail}).")
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value is of the kind that its key promises, where figures and tables rely on it."""
+    if key in _NAMES:
+        return isinstance(value, str)
+    if key in _NUMBERS:
+        return finite(value) is not None
+    if key == "n":
+        return isinstance(value, int) and value > 0
+    return key != "topic" or isinstance(value, int | str)
 
 
 def bounds(value: Any) -> tuple[float | None, float | None, float | None]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import NONE, count, shown
-from betahead.report.run_files import Row, RunFiles, at
+from betahead.report.run_files import Row, RunFiles, at, listed, mapped
 from betahead.report.tables import details, table
 
 _DIGEST = 12
@@ -22,30 +22,30 @@ def facts(runs: Sequence[RunFiles]) -> Html:
         if run.config_text
     ]
     return joined(
-        _one(rows) if len(runs) == 1 else _several(runs, rows),
+        described([(label, values[0]) for label, values in rows]) if len(runs) == 1 else _several(runs, rows),
         _differences(runs),
         _repeat(commands) if commands else None,
         *full,
     )
 
 
-def _one(rows: Sequence[tuple[str, Sequence[str]]]) -> Html:
-    """The facts of one run, as many beside each other as there is room for."""
+def described(rows: Sequence[Sequence[str]]) -> Html:
+    """Labels with their values, as many beside each other as there is room for."""
     return element(
         "dl",
-        (element("div", element("dt", label), element("dd", value)) for label, (value,) in rows if value != NONE),
+        (element("div", element("dt", label), element("dd", value)) for label, value in rows if value != NONE),
         class_="facts",
     )
 
 
 def _several(runs: Sequence[RunFiles], rows: Sequence[tuple[str, Sequence[str]]]) -> Html:
     """The facts of several runs in a table; what they have in common is said once."""
-    common = [(label, [values[0]]) for label, values in rows if len(set(values)) == 1]
+    common = [(label, values[0]) for label, values in rows if len(set(values)) == 1]
     apart = [[label, *values] for label, values in rows if len(set(values)) > 1]
     return joined(
         table(["", *(run.name for run in runs)], apart, texts=range(1, len(runs) + 1)) if apart else None,
         element("h3", "The same in all runs") if common else None,
-        _one(common) if common else None,
+        described(common) if common else None,
     )
 
 
@@ -122,12 +122,12 @@ def method(run: RunFiles) -> str:
         f", {how}" if how else "",
         "" if level is None else f" ({'β' if kind == 'fixed' else 'β₀'} = {level})",
     ]
-    losses = " + ".join(map(str, cast("list[Any]", loss))) if isinstance(loss, list) else str(loss or "sigmoid")
+    losses = " + ".join(map(str, listed(loss))) if isinstance(loss, list) else str(loss or "sigmoid")
     return f"{''.join(words)}, loss {losses}"
 
 
 def _data(run: RunFiles) -> str:
-    found = cast("dict[str, Any]", run.record.get("data") or {})
+    found = mapped(run.record.get("data"))
     parts: list[str] = []
     for role, one in found.items():
         digest = at(one, "sha256") or at(one, "fingerprint")
@@ -170,14 +170,14 @@ def _versions(record: Row) -> str:
     python = at(record, "software", "python")
     if not isinstance(packages, dict):
         return ""
-    return ", ".join([*(f"{name} {one}" for name, one in cast("dict[str, Any]", packages).items()), f"Python {python}"])
+    return ", ".join([*(f"{name} {one}" for name, one in mapped(packages).items()), f"Python {python}"])
 
 
 def _hardware(record: Row) -> str:
     hardware = record.get("hardware")
     if not isinstance(hardware, dict):
         return ""
-    gpus = cast("list[Any]", at(hardware, "gpus") or [])
+    gpus = listed(at(hardware, "gpus"))
     names = ", ".join(str(at(gpu, "name") or gpu) for gpu in gpus)
     return (
         f"{at(hardware, 'device')}{f' ({names})' if names else ''}, {at(hardware, 'cpus')} CPUs, "

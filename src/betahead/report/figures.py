@@ -20,6 +20,7 @@ COLOURS = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
+_LEAST = 1e-30  # on a logarithmic axis; what is smaller is an accident of a run that diverged
 _HOVER_WIDTH = 46
 _HOVER_MOST = 300
 
@@ -166,7 +167,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis around positive values, whose ticks are 1, 2 and 5 times powers of ten, written out."""
-    low, high = min(values), max(values)
+    low, high = max(min(values), _LEAST), min(max(values), 1.0 / _LEAST)
     room = 1.15 if high < 4.0 * low else (high / low) ** 0.06
     low, high = low / room, high * room
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

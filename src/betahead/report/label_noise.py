@@ -22,6 +22,7 @@ def noise_sweep(evidence: EvidenceFile) -> Html:
         name: [] for name in ("cell", "a", "b", "noise", "topics", "effect", "low", "high", "up", "down")
     }
     pairs = list(dict.fromkeys((str(row["a"]), str(row["b"])) for row in rows))
+    others = any(not b.startswith(PLACEBO) for _, b in pairs)
     panels: list[Panel] = []
     for cell in evidence.cells:
         traces: list[Trace] = []
@@ -37,7 +38,9 @@ def noise_sweep(evidence: EvidenceFile) -> Html:
                 for column, value in zip(columns.values(), values, strict=True):
                     column.append(value)
             if len(columns["cell"]) > start:
-                traces.append(_sweep(a, b, number, (start, len(columns["cell"])), hidden=b.startswith(PLACEBO)))
+                traces.append(
+                    _sweep(a, b, number, (start, len(columns["cell"])), hidden=b.startswith(PLACEBO) and others)
+                )
         if traces:
             panels.append(Panel(label=cell, traces=traces))
     several = [

@@ -1,12 +1,12 @@
 """Calibration on held-out pairs, stability, and what every method could and did spend."""
 
-from typing import Any, cast
+from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
 from betahead.report.figures import Figure, Panel, Trace, axis, marker, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import count, finite, interval, share, shown
-from betahead.report.run_files import Row, at
+from betahead.report.run_files import Row, at, listed
 from betahead.report.tables import choices, details, table
 
 _PROBABILITIES = (
@@ -141,7 +141,7 @@ def _all_measures(evidence: EvidenceFile) -> Html | None:
         there = [
             kind for kind in kinds if any((cell, method, kind["measure"]) in values for method in evidence.methods)
         ]
-        there = [kind for kind in there if cell not in cast("list[Any]", kind.get("not_in") or [])]
+        there = [kind for kind in there if cell not in listed(kind.get("not_in"))]
         if there:
             lines = [
                 [method, *(interval(values.get((cell, method, kind["measure"]))) for kind in there)]
@@ -169,7 +169,7 @@ def budget(evidence: EvidenceFile) -> Html:
     lines = [
         [
             str(row["method"]),
-            ", ".join(map(str, cast("list[Any]", row.get("axes") or []))),
+            ", ".join(map(str, listed(row.get("axes")))),
             count(row["trials"]),
             count(row["configurations"]),
             count(row.get("tuning_seeds")),

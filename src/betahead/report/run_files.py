@@ -87,6 +87,16 @@ def at(tree: Any, *path: str) -> Any:
     return tree
 
 
+def listed(value: Any) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def mapped(value: Any) -> Row:
+    """The value if it is a dict, else an empty one."""
+    return cast("Row", value) if isinstance(value, dict) else {}
+
+
 def read_run(path: Path, name: str) -> RunFiles:
     """Everything of a run that can be read; secrets are blotted out of all of it."""
     folder = RunFolder(path)

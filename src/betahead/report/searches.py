@@ -1,13 +1,13 @@
 """What searches of a comparison win: best of n trials, and reward against KL with its envelope and matched-KL table."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
 from betahead.report.figures import Figure, Panel, Trace, axis, line, marker, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import finite, interval, shown
-from betahead.report.run_files import Row, at
+from betahead.report.run_files import Row, at, mapped
 from betahead.report.tables import choices, table
 
 
@@ -206,7 +206,7 @@ def _add(columns: dict[str, list[Any]], rows: list[Row], what: str) -> tuple[int
     start = len(columns["kl"])
     for row in rows:
         configuration = row.get("configuration")
-        settings = cast("Mapping[str, Any]", configuration) if isinstance(configuration, Mapping) else {}
+        settings = mapped(configuration)
         words = plotly_text(", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in settings.items()))
         for column, value in zip(
             columns.values(), (row["cell"], row["method"], what, row["kl"], row["reward"], words), strict=True

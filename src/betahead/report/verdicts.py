@@ -1,13 +1,12 @@
 """The verdicts of a comparison: in words, claim by cell, and test by test with the effect and its interval."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
 from betahead.report.figures import Figure, Panel, Trace, axis, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import NONE, finite, interval, shown
-from betahead.report.run_files import Row, at
+from betahead.report.run_files import Row, at, listed, mapped
 from betahead.report.tables import details, sentences, table
 
 _TONES = {
@@ -59,7 +58,7 @@ def in_words(evidence: EvidenceFile) -> Html:
 
 def _claim(claim: Row) -> Html:
     counts = claim.get("counts")
-    found = cast("Mapping[str, Any]", counts) if isinstance(counts, Mapping) else {}
+    found = mapped(counts)
     numbers = {str(word): finite(number) or 0.0 for word, number in found.items()}
     tone = _TONES.get(max(numbers, key=lambda word: numbers[word]), "even") if numbers else "even"
     return element(
@@ -82,7 +81,7 @@ def by_cell(evidence: EvidenceFile) -> Html | None:
     cells = evidence.cells
     rows: list[list[str | Html]] = []
     for claim in claims:
-        found = {str(at(one, "cell")): one for one in cast("list[Any]", claim["cells"])}
+        found = {str(at(one, "cell")): one for one in listed(claim["cells"])}
         head = joined(
             f"{claim['a']} against {claim['b']}", element("small", str(claim.get("claim", "")), class_="quiet")
         )
@@ -101,7 +100,7 @@ def _in_cell(one: Any) -> Html:
     if not isinstance(verdict, str):
         return Html(NONE)
     short = at(one, "no_better_than")
-    words = f"≤ {', '.join(map(str, cast('list[Any]', short)))}" if short else ""
+    words = f"≤ {', '.join(map(str, listed(short)))}" if short else ""
     ratio = finite(at(one, "beta_ratio"))
     return joined(
         badge(verdict),

@@ -1,8 +1,11 @@
 import json
+import random
+from pathlib import Path
 
 import pytest
-from report_pages import column, figures_of
+from report_pages import column, figures_of, spoiled
 
+from betahead.report.comparison_page import comparison_page
 from betahead.report.evidence_file import EvidenceFile
 from betahead.report.searches import envelope
 from betahead.report.written import write_report
@@ -119,3 +122,11 @@ def test_placebos_wait_for_a_click_and_methods_of_claims_do_not(compared):
     found = EvidenceFile(path=compared, values=json.loads((compared / "evidence.json").read_text()))
     assert found.prominent == {"fixed", "joint_plus", "oracle"}
     assert found.oracle == "oracle"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_evidence_with_wrong_values_anywhere_still_gives_a_page(seed, evidence):
+    values = spoiled(evidence, random.Random(seed))
+    values = values if isinstance(values, dict) else {}
+    page = comparison_page(EvidenceFile(path=Path("x"), values=values), "")
+    assert page.startswith("<!doctype html>") and figures_of(page) is not None

@@ -1,9 +1,13 @@
 import json
+import random
 import shutil
+from dataclasses import replace
 
 import pytest
-from report_pages import column, figures_of
+from report_pages import column, figures_of, spoiled
 
+from betahead.report.run_files import read_run
+from betahead.report.run_page import run_page
 from betahead.report.written import write_report
 
 
@@ -152,3 +156,19 @@ def test_a_page_may_reach_nothing(one):
     assert "default-src 'none'; script-src 'sha256-" in one.replace("&#x27;", "'")
     head = one.partition("<script>")[0]
     assert "http" not in head.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_run_with_wrong_values_anywhere_still_gives_a_page(seed, learned):
+    source = random.Random(seed)
+    run = read_run(learned, "run")
+    parts = ("config", "record", "metrics", "samples", "summary", "measured")
+    wrong = {name: spoiled(getattr(run, name), source) for name in parts}
+    kept = {
+        name: value if isinstance(value, type(getattr(run, name))) else getattr(run, name)
+        for name, value in wrong.items()
+    }
+    for name in ("metrics", "samples"):
+        kept[name] = [row for row in kept[name] if isinstance(row, dict)]
+    page = run_page([replace(run, **kept)], "")
+    assert page.startswith("<!doctype html>") and figures_of(page) is not None
