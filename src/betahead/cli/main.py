@@ -17,6 +17,7 @@ from betahead.cli.eval import evaluate_run
 from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
+from betahead.cli.report import report
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
 
@@ -53,6 +54,7 @@ app.command("inspect")(inspect_run)
 app.command("eval")(evaluate_run)
 app.command("methods")(methods)
 app.command("compare")(compare)
+app.command("report")(report)
 app.command("doctor")(doctor)
 
 

@@ -3,7 +3,7 @@
 config.yaml      the resolved configuration; `betahead train config.yaml output=OTHER` repeats the run
 run.json         versions, hardware, seed, command, data fingerprints; `resumptions`, once there was one
 metrics.jsonl    one JSON object a log step
-prompts.parquet  beta and its causes for the held-out prompts, at 0, 25, 50, 75 and 100 % of training
+prompts.parquet  beta and its causes for the held-out prompts, with both answers, at 0, 25, 50, 75 and 100 % of training
 samples.jsonl    answers of policy and reference
 training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted; not where beta is a
                  matter of the pair or the batch, and a prompt has none of its own

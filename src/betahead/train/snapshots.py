@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
         ("domain", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
         ("log_ppl", pa.float32()),
         ("f", pa.float32()),
         ("beta", pa.float32()),
@@ -143,8 +145,10 @@ class PromptSnapshots(TrainerCallback):
         back = sorted(range(len(order)), key=order.__getitem__)
         columns = {name: [values[i] for i in back] for name, values in columns.items()}
         places = self._places(torch.cat(hidden)[back]).tolist()
-        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
         count = len(self.records)
+        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
+        for name in ("chosen", "rejected"):  # texts of the answers, which pairs given as token ids alone lack
+            described[name] = list(self.records[name]) if name in self.records.column_names else [None] * count
         return pa.table(
             {
                 "progress": [progress] * count,
