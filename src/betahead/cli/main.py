@@ -19,6 +19,7 @@ from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
+from betahead.runs.redaction import redacted
 
 app = typer.Typer(
     name="betahead",
@@ -61,7 +62,7 @@ def main() -> None:
     try:
         app()
     except BetaHeadError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redacted(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

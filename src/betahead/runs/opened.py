@@ -17,6 +17,7 @@ from betahead.beta.files import load_rule
 from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
+from betahead.data.paths import with_home
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
@@ -28,6 +29,7 @@ from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
 from betahead.runs.machine import device_kind
 from betahead.runs.quiet import quieted
+from betahead.train.safe_loading import SAFETENSORS, check_adapter, refusal
 
 _T = TypeVar("_T")
 
@@ -157,7 +159,7 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
         DataError: for a folder that is missing, holds no run, did not finish, or has a file missing or broken.
         ConfigError: for a device that is not there, or a config.yaml that cannot be read.
     """
-    run = _checked(Path(folder).expanduser(), unfinished=unfinished)
+    run = _checked(with_home(folder), unfinished=unfinished)
     place = _device(device)
     config = load_config(run.config)
     with quieted():
@@ -222,6 +224,7 @@ def _model(what: str, name: str, config: Config) -> PreTrainedModel:
             dtype=config.model.dtype,
             trust_remote_code=config.model.trust_remote_code,
             output_loading_info=True,
+            **SAFETENSORS,
         )
         return loaded
 
@@ -237,6 +240,7 @@ def _tokenizer(folder: Path, trusted: bool) -> PreTrainedTokenizerBase:
 
 
 def _with_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
+    check_adapter(folder)
     return PeftModel.from_pretrained(cast("Any", base), folder)
 
 
@@ -247,4 +251,6 @@ def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:
         raise
     except Exception as error:  # A broken file makes each library trip over something else.
         detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{what} must be loadable from {where}, but is not ({detail}); restore its files.") from error
+        raise refusal(where, error) or DataError(
+            f"{what} must be loadable from {where}, but is not ({detail}); restore its files."
+        ) from error
