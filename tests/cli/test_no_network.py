@@ -133,7 +133,6 @@ seen = []
 sys.addaudithook(lambda name, given: seen.append((name, given)) if name in watched else None)
 import betahead
 print(seen)
-betahead.DPOTrainer, betahead.BetaHead
 """
     done = python(place, "-B", "-c", program)
     assert done.returncode == 0, done.stderr[-3000:]

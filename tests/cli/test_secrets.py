@@ -24,7 +24,7 @@ def found_in(text):
 
 
 def test_a_run_holds_none_of_the_secrets_around_it(planted, betahead):
-    code, out, err = betahead("train", "one.yaml", f"reference.cache=./{HUB}", "train.max_steps=2")
+    code, out, err = betahead("train", "one.yaml", f"train.project={HUB}", "train.max_steps=2")
     assert code == 0, err
     assert found_in(out + err) == []
     files = [path for path in (planted / "runs" / "one").rglob("*") if path.is_file()]

@@ -20,8 +20,9 @@ _PATTERNS = (
     re.compile(r"\b(?P<kept>eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
     # Headers: Authorization: Bearer x.
     re.compile(r"\b(?P<kept>(?:Bearer|Basic)\s+)(?=\S*\d)[\w.~+/=-]{8,}"),
-    # Passwords in addresses: https://user:password@host, the last @ of a word being the one before the host.
-    re.compile(r"(?P<kept>://[^/\s:@]*:)[^\s\"']+(?=@)"),
+    # Passwords in addresses: https://user:password@host, the last @ of a word being the one before the host; taken for
+    # a path, an address loses a slash.
+    re.compile(r"(?P<kept>://?[^/\s:@]*:)[^\s\"']+(?=@)"),
     # Values by their name, which must end in the secret's word: `hub_token: x` is one, `max_new_tokens: 128` is not.
     re.compile(
         rf"(?P<kept>{_SECRET}[\"']?(?:\s*[:=]\s*))"

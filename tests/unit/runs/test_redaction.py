@@ -31,6 +31,7 @@ TOKEN = "hf_" + "a1B2" * 9
         ("postgresql+psycopg://me:p%40ss@host:5432/db", "postgresql+psycopg://me:<redacted>@host:5432/db"),
         ("postgresql://me:p@ss/word@host/db", "postgresql://me:<redacted>@host/db"),
         ("redis://:pass@host", "redis://:<redacted>@host"),
+        ("https:/me:pass@host/pairs.jsonl", "https:/me:<redacted>@host/pairs.jsonl"),
         ("sqlite:///x?password=abc&mode=ro", "sqlite:///x?password=<redacted>"),
         ("smtp_passwd: abc", "smtp_passwd: <redacted>"),
     ],
