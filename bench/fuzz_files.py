@@ -53,7 +53,7 @@ def _parquet(rows: list[Row]) -> bytes | None:
 def saved(rows: list[Row], folder: Path) -> bool:
     """Write the rows as `save_to_disk` does; False where it cannot hold them."""
     try:
-        datasets.Dataset.from_list(rows).save_to_disk(folder)
+        datasets.Dataset(pa.Table.from_pylist(rows)).save_to_disk(folder)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError, ValueError, TypeError):
         return False
     return True

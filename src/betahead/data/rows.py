@@ -120,9 +120,10 @@ def _literal(value: Any, limit: int) -> str:
 def named(names: Iterable[Any], *, most: int = 12) -> str:
     """Names of columns as an error lists them, such as `prompt`, `chosen`; of very many or long ones only a part."""
     given = iter(names)
-    first = [f"`{_cut(str(name))}`" for name in islice(given, most)]
+    first = [f"`{cut(str(name))}`" for name in islice(given, most)]
     return ", ".join([*first, "…"] if next(given, None) is not None else first)
 
 
-def _cut(name: str, limit: int = 60) -> str:
+def cut(name: str, limit: int = 60) -> str:
+    """The name, shortened where it is longer than names are."""
     return name if len(name) <= limit else name[: limit - 1] + "…"

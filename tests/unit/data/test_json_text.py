@@ -56,3 +56,14 @@ def test_only_the_first_of_many_columns_are_named():
     assert named(["a", "b"]) == "`a`, `b`"
     assert named(map(str, range(1_000_000))).endswith("`10`, `11`, …")
     assert named(["a" * 100]) == f"`{'a' * 59}…`"
+
+
+def test_a_role_of_thousands_of_letters_is_shortened():
+    row = Row(values={"prompt": [{"role": "user", "content": "q"}], "rejected": "b"}, where="a:1")
+    row.values["chosen"] = [{"role": "x" * 5000, "content": "a"}]
+    with pytest.raises(RowError) as caught:
+        pair_from_row(row, "chat")
+    assert str(caught.value) == (
+        f"a:1: `chosen` must end with a message of the assistant, but its last message is of '{'x' * 59}…' instead; "
+        "remove what follows the answer."
+    )
