@@ -1,8 +1,10 @@
 """Rows stream: what a million of them takes does not grow with their number as their texts do."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,7 @@ def measured(folder, rows):
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, "many.jsonl"],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
         capture_output=True,
         text=True,
         timeout=580,
