@@ -20,6 +20,7 @@ from betahead.cli.methods import methods
 from betahead.cli.report import report
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
+from betahead.runs.redaction import redacted
 
 app = typer.Typer(
     name="betahead",
@@ -63,7 +64,7 @@ def main() -> None:
     try:
         app()
     except BetaHeadError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redacted(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,6 +21,7 @@ from betahead.compare.panels import panels_of, topic_betas
 from betahead.compare.plan import ComparisonSection, better_side
 from betahead.compare.work import Finished
 from betahead.runs.machine import hardware, software
+from betahead.runs.redaction import redacted_words
 from betahead.stats.paired import paired_interval
 
 
@@ -152,4 +153,4 @@ def _both(differences: Float[np.ndarray, "finals units"]) -> Float[np.ndarray, "
 
 def command_line() -> str:
     """The words of this process, as a person would type them."""
-    return " ".join(["betahead", *sys.argv[1:]])
+    return " ".join(["betahead", *redacted_words(sys.argv[1:])])

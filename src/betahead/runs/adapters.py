@@ -15,6 +15,7 @@ from betahead.forward.model import Policy
 from betahead.runs.config import Config
 from betahead.runs.folder import RunFolder
 from betahead.runs.model_section import LoraAdapter, ModelSection, QLoraAdapter, SavedAdapter
+from betahead.train.safe_loading import SAFETENSORS
 
 _ADAPTERS_OWN = ("adapter_*", "README.md")
 
@@ -84,7 +85,9 @@ def merge_policy(config: Config, folder: RunFolder) -> None:
     start = folder.path / "reference"
     name = str(start) if config.model.fit is not None else cast("str", config.model.name)
     trusted = config.model.trust_remote_code
-    base: Any = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=trusted, **loading_of(config.model))
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        name, trust_remote_code=trusted, **loading_of(config.model), **SAFETENSORS
+    )
     if isinstance(config.model.adapter, QLoraAdapter):
         base = base.dequantize()
     adapted = PeftModel.from_pretrained(base, str(folder.policy))

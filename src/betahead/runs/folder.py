@@ -22,10 +22,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
+from betahead.data.paths import with_home
 from betahead.durable import write_whole
 from betahead.errors import ConfigError
 from betahead.runs.atomic import append_line, plain, write_json, write_text
-from betahead.runs.redaction import BLOT, redacted
+from betahead.runs.redaction import BLOT, names_secret, redacted
 
 
 def check_output(path: str | Path) -> Path:
@@ -34,11 +35,14 @@ def check_output(path: str | Path) -> Path:
     Raises:
         ConfigError: for a folder that holds anything, a file, or a place where nothing can be written.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     try:
+        path = path.expanduser()
         problem = _problem(path)
     except OSError as error:
         problem = f"be usable, but {path} is not ({error.strerror}); choose another"
+    except (RuntimeError, UnicodeEncodeError):  # `~` of an unknown user, half of a surrogate pair
+        problem = f"be usable, but {str(path)!r} names no place here; choose another"
     if problem:
         raise ConfigError(f"`output` must {problem}.")
     return path
@@ -46,6 +50,8 @@ def check_output(path: str | Path) -> Path:
 
 def _problem(path: Path) -> str:
     """What the path should be and is not, "" when a run may be written there."""
+    if b"\0" in os.fsencode(path):
+        return f"be usable, but {str(path)!r} holds a character that no path can hold; choose another"
     if path.is_dir() and any(path.iterdir()):
         done = (path / "DONE").exists()
         held = "another run" if (path / "run.json").exists() or done else "other files"
@@ -93,7 +99,7 @@ class RunFolder:
         Raises:
             ConfigError: for a folder that is missing, holds no run, or one that did not finish.
         """
-        path = Path(path).expanduser()
+        path = with_home(path)
         if not (path / "run.json").is_file():
             problem = "holds no run.json" if path.is_dir() else "is not a folder"
             raise ConfigError(f"RUN must be the folder of a run, but {path} {problem}; name the run's `output`.")
@@ -212,7 +218,7 @@ def _without_secrets(value: Any) -> Any:
         return [_without_secrets(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
         return {
-            key: BLOT if isinstance(item, str) and BLOT in redacted(f"{key}: x") else _without_secrets(item)
+            key: BLOT if isinstance(item, str) and names_secret(key) else _without_secrets(item)
             for key, item in cast("dict[str, Any]", value).items()
         }
     return value

@@ -17,6 +17,7 @@ from betahead.beta.files import load_rule
 from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
+from betahead.data.paths import with_home
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
@@ -30,6 +31,7 @@ from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
 from betahead.runs.machine import device_kind
 from betahead.runs.quiet import quieted
+from betahead.train.safe_loading import SAFETENSORS, check_adapter_weights, refusal
 
 _T = TypeVar("_T")
 
@@ -159,7 +161,7 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
         DataError: for a folder that is missing, holds no run, did not finish, or has a file missing or broken.
         ConfigError: for a device that is not there, or a config.yaml that cannot be read.
     """
-    run = _checked(Path(folder).expanduser(), unfinished=unfinished)
+    run = _checked(with_home(folder), unfinished=unfinished)
     place = _device(device)
     config = load_config(run.config)
     check_adapter(config.model)
@@ -227,6 +229,7 @@ def _model(what: str, name: str, config: Config, **loading: Any) -> PreTrainedMo
             name,
             trust_remote_code=config.model.trust_remote_code,
             output_loading_info=True,
+            **SAFETENSORS,
             **loading,
         )
         return loaded
@@ -243,7 +246,11 @@ def _tokenizer(folder: Path, trusted: bool) -> PreTrainedTokenizerBase:
 
 
 def _adapted(what: str, base: PreTrainedModel, folder: Path) -> PeftModel:
-    return _loaded(what, folder, lambda: PeftModel.from_pretrained(cast("Any", base), folder))
+    def load() -> PeftModel:
+        check_adapter_weights(folder)
+        return PeftModel.from_pretrained(cast("Any", base), folder)
+
+    return _loaded(what, folder, load)
 
 
 def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:
@@ -253,4 +260,6 @@ def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:
         raise
     except Exception as error:  # A broken file makes each library trip over something else.
         detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{what} must be loadable from {where}, but is not ({detail}); restore its files.") from error
+        raise refusal(where, error) or DataError(
+            f"{what} must be loadable from {where}, but is not ({detail}); restore its files."
+        ) from error

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
 from betahead.losses.settings import DEFAULTS as LOSS_SETTINGS
+from betahead.runs.redaction import BLOT, names_secret
 from betahead.train.arguments import ORDERS, DPOConfig
 from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
 from betahead.train.guard_limits import ON_WARNING, GuardLimits, check_on_warning
@@ -78,7 +79,8 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
     hints = _hints()
     for key, value in given.items():
         if key in ELSEWHERE:
-            raise ConfigError(f"`{key}` must not be set in `train`, but is {value!r} instead; {ELSEWHERE[key]}.")
+            shown = BLOT if names_secret(key) else repr(value)
+            raise ConfigError(f"`{key}` must not be set in `train`, but is {shown} instead; {ELSEWHERE[key]}.")
         if key not in hints:
             near = difflib.get_close_matches(key, [name for name in hints if name not in ELSEWHERE], n=1)
             remedy = f"did you mean `{near[0]}`?" if near else "see its documentation for the names."

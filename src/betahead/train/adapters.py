@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from betahead.errors import ConfigError
 from betahead.forward.shared import base_of
 from betahead.train.arguments import DPOConfig
+from betahead.train.safe_loading import check_adapter_weights
 
 _FILE = "adapter_config.json"
 
@@ -60,6 +61,8 @@ def with_saved_adapter(model: PreTrainedModel, folder: str, *, key: str) -> Peft
         ConfigError: when there is no adapter, or none for this model.
     """
     try:
+        if Path(folder).expanduser().is_dir():  # what comes from the Hub is asked for as safetensors first
+            check_adapter_weights(Path(folder).expanduser())
         return PeftModel.from_pretrained(cast("Any", model), str(Path(folder).expanduser()), is_trainable=True)
     except Exception as error:  # whatever a broken folder or another model makes the libraries say
         sentence = " ".join(str(error).split()).rstrip(".")

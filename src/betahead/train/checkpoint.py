@@ -13,6 +13,7 @@ from betahead.beta.files import load_state, save_rule
 from betahead.errors import DataError
 from betahead.forward.model import Policy, PreferenceModel
 from betahead.train.origin import mark_trained
+from betahead.train.safe_loading import check_adapter_weights
 
 LOSS_STATE = "loss_state.safetensors"
 """What a loss has learned of the data; only where it keeps something."""
@@ -38,6 +39,7 @@ def load_model_folder(model: PreferenceModel, folder: Path) -> None:
     """
     policy = model.policy
     if isinstance(policy, PeftModel):
+        check_adapter_weights(folder)
         adapter = policy.active_adapters[0]
         set_peft_model_state_dict(policy, load_peft_weights(str(folder), device="cpu"), adapter_name=adapter)
     else:

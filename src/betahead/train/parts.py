@@ -27,6 +27,7 @@ from betahead.reference.copies import frozen_copy
 from betahead.reference.frozen import FrozenReference, wants_of
 from betahead.train.adapters import base_named_by, is_adapter_folder, with_saved_adapter
 from betahead.train.arguments import DPOConfig, shards
+from betahead.train.safe_loading import SAFETENSORS, refusal
 
 DEFAULT_BETA = 0.1
 
@@ -70,10 +71,16 @@ def causal_model(
         return cast("PreTrainedModel", with_saved_adapter(base, model, key="model"))
     if isinstance(model, str):
         # Steps of fine-tuning are so small that they vanish in bfloat16 weights; mixed precision is the other setting.
+        if (init_kwargs or {}).get("use_safetensors") is False:
+            raise ConfigError(
+                "`model_init_kwargs` must leave out `use_safetensors`, but it is False instead; weights that are "
+                "pickles are never read."
+            )
         options: dict[str, Any] = {
             "trust_remote_code": trust_remote_code,
             "dtype": "float32",
             **(init_kwargs or {}),
+            **SAFETENSORS,
         }
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -84,7 +91,7 @@ def causal_model(
             raise
         except Exception as error:  # whatever a broken folder makes the libraries say
             sentence = " ".join(str(error).split())
-            raise ConfigError(
+            raise refusal(model, error) or ConfigError(
                 f"`model` must be a folder or Hub name of a causal language model, but {model} cannot be loaded "
                 f"({sentence.rstrip('.')}); correct the name, or download or save it again."
             ) from error
@@ -123,7 +130,7 @@ def tokenizer_for(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(sentence) from error
+        raise refusal(name, error) or ConfigError(sentence) from error
     # From a folder without tokenizer files, transformers makes an empty one that encodes every text to nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigError(sentence)

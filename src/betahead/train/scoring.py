@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 
 from betahead.beta.rule import Need
-from betahead.data.sources import expanded
+from betahead.data.paths import expanded
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
 from betahead.reference.cached import CachedCollator, CachedReference, keys_in
