@@ -19,3 +19,7 @@ class DataError(BetaHeadError):
 
 class CacheError(BetaHeadError):
     """A reference cache that cannot be read, written or trusted."""
+
+
+class RankError(BetaHeadError):
+    """A process that trained along is gone, so that the others cannot go on."""

@@ -29,6 +29,8 @@ def train(
         dry_run_of(loaded, console)
         return
     finished = train_run(loaded, console)
+    if not finished.summary:  # another rank has written it
+        return
     console.print(summary_table(finished.summary, str(finished.folder.path)))
     run = finished.folder
     if run.training_prompts.is_file():  # a prompt has a beta of its own

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +28,11 @@ from betahead.runs.build import (
     rule_of,
     trainer_of,
 )
-from betahead.runs.claimed import KeepsOnceBegun, claimed_folder
+from betahead.runs.claimed import KeepsOnceBegun
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
+from betahead.runs.other_ranks import console_of_rank, folder_of_rank
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
 from betahead.runs.samples import answers_of, first_prompts
@@ -39,15 +41,17 @@ from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.guards import StopWhenNotFinite, check_finite
 from betahead.train.progress import LogTo, ProgressLines
+from betahead.train.ranks import check_ranks, first_rank
 from betahead.train.scoring import OnScoring, ScoringProgress
 from betahead.train.snapshots import PromptSnapshots
+from betahead.train.spread import whole_state
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run's folder and the content of its summary.json."""
+    """A run's folder and the content of its summary.json, which is empty on all ranks but the first."""
 
     folder: RunFolder
     summary: dict[str, Any]
@@ -70,6 +74,8 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
     output = check_output(config.output)
     rule = rule_of(config)
     planned = arguments_of(config, output / "checkpoints")
+    check_ranks(planned)
+    console = console_of_rank(console)
     with quieted(), fitted_reference(config, output, on_progress=fit_lines(console)) as fitted:
         if fitted is not None:
             console.print(_fitted_line(fitted), highlight=False, soft_wrap=True)
@@ -81,14 +87,14 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         if data.shared_prompts:
             console.print(_leak_line(data), highlight=False, soft_wrap=True)
         check_fits(config, planned, rule, model, tokenizer, data)
-        with claimed_folder(output) as claim:
+        with folder_of_rank(output) as claim:
             folder = claim.folder
             args = arguments_of(config, folder.checkpoints)
             trainer = trainer_of(config, args, rule, model, tokenizer, data, on_scoring=scoring_lines(console))
             trainer.add_callback(KeepsOnceBegun(claim))
             folder.write_config(dump_config(config))
             folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
-            if fitted is not None:
+            if fitted is not None and first_rank():
                 _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")
             console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
             if trainer.calibration is not None:
@@ -114,7 +120,8 @@ def _trained(
     watched = held_out.select(range(min(config.evaluate.prompts, len(held_out))))
     shown = first_prompts(held_out, config.evaluate.samples)
     tokenizer = cast("Any", trainer.processing_class)
-    before = answers_of(trainer.model.policy, tokenizer, shown, config)
+    answers = partial(answers_of, trainer.model.policy, tokenizer, shown, config)
+    before = trainer.model.within(answers)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressLines(console))
     trainer.add_callback(LogTo(folder.log_metrics))
@@ -146,14 +153,18 @@ def _trained(
     check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
-    save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
+    numbers = whole_state(trainer.rule)
+    if first_rank():
+        save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy), state=numbers)
     if trainer.rule.reads in ("nothing", "prompt"):  # else a prompt has no β of its own
         folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
     check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, failed)
-    after = answers_of(trainer.model.policy, tokenizer, shown, config)
+    after = trainer.model.within(answers)
     for row, first, last in zip(cast("Any", shown), before, after, strict=True):
         folder.add_sample({"prompt_id": row["prompt_id"], "prompt": row["prompt"], "reference": first, "policy": last})
+    if not first_rank():
+        return FinishedRun(folder=folder, summary={})
     summary = summary_of(
         train=trained.metrics,
         held_out=measured,

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,16 @@ class PromptSnapshots(TrainerCallback):
         self._take_due(args, state)
 
     def _take_due(self, args: TrainingArguments, state: TrainerState) -> None:
-        if not state.is_world_process_zero:
-            return
         due = [m for m in MARKS[self._taken :] if state.global_step >= math.ceil(m * state.max_steps)]
         if due:
             self._taken += len(due)
-            self.tables.append(self._table(due[-1], state.global_step, args.device))
-            content = io.BytesIO()
-            pq.write_table(pa.concat_tables(self.tables), content)
-            write_whole(self.path, content.getvalue())
+            # Every rank looks, because weights that are spread over ranks can only be read together; the first writes.
+            table = self.model.within(partial(self._table, due[-1], state.global_step, args.device))
+            self.tables.append(table)
+            if state.is_world_process_zero:
+                content = io.BytesIO()
+                pq.write_table(pa.concat_tables(self.tables), content)
+                write_whole(self.path, content.getvalue())
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:

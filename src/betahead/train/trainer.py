@@ -30,7 +30,7 @@ from betahead.train.heldout_rows import held_apart
 from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
-from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
+from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group, policy_norm
 from betahead.train.origin import mark_trained, warn_of_trained_reference
 from betahead.train.parts import (
     causal_model,
@@ -139,7 +139,7 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
         # newer ones the other.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = self.can_return_loss = True
-        gather_for(rule, self.accelerator, args)
+        gather_for(preference, self.accelerator, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
@@ -196,12 +196,14 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         """
         inputs = self._completed(inputs)
         outputs: dict[str, Tensor] = model(**inputs)
+        if self.counted is not None:
+            outputs = {name: values[self.counted] for name, values in outputs.items()}
         losses = outputs.pop("losses")
         if self.held_out is not None and model.training and num_items_in_batch is not None:
             self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
-            loss = losses.mean()
+            loss = losses.mean() if len(losses) else losses.sum()
         else:
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
@@ -252,8 +254,9 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         followed = self.held_out.log_metrics() if training and self.held_out is not None else {}
+        of_rule = self.model.within(self.rule.log_metrics)
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics() | followed
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=of_rule | followed
         )
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
@@ -284,4 +287,4 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
-        return cast("Tensor", self.accelerator.clip_grad_norm_(inner.policy.parameters(), max_norm))
+        return policy_norm(self.accelerator, inner.policy, max_norm)
