@@ -100,9 +100,16 @@ def of_kind(found: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def residuals(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """By column, and for all weights together: the largest difference, and the mean of all, signs kept."""
+    """By column, and for all weights together: the largest difference, and the mean of all, signs kept.
+
+    Columns whose values are above 1 are divided by the largest of them.
+    """
     assert found.keys() == wanted.keys()
-    columns = {name: found[name].double() - value.double() for name, value in wanted.items() if name[:5] == "line/"}
+    columns = {
+        name: (found[name].double() - value.double()) / value.abs().max().clamp(min=1.0)
+        for name, value in wanted.items()
+        if name[:5] == "line/"
+    }
     moved = [(found[name].double() - value.double()).flatten() for name, value in wanted.items() if name[:5] != "line/"]
     columns["weights"] = torch.cat(moved)
     return {name: (float(of.abs().max()), float(of.mean())) for name, of in columns.items()}

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from betahead.beta.files import load_rule
 
-LARGEST, MEAN = 2e-5, 2e-6
+LARGEST, MEAN = 2e-5, 5e-6
 """Of the residuals in float32, over losses, norms, β and margins of a step and over all weights at the end."""
 SHORT = ("joint", "beta_dpo", "dr_dpo")
 WRAPPERS = {"ddp": DDP, "fsdp2": fsdp2()}
