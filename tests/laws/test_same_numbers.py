@@ -72,7 +72,7 @@ def test_a_training_that_is_run_again_is_the_same_bits(kind: str, whole: Any, tm
 
 
 def test_the_residuals_can_be_too_large(whole: Any, tmp_path: Path) -> None:
-    made = trainer_of(tmp_path, "joint", learning_rate=0.0501)
+    made = trainer_of(tmp_path, "joint", learning_rate=0.051)
     made.train()
     found = residuals(told(made), whole("joint"))
     assert found["line/loss"][0] > LARGEST and found["weights"][0] > LARGEST

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from betahead.runs.claimed import Claim, claimed_folder
 from betahead.runs.folder import RunFolder
-from betahead.train.ranks import first_rank
+from betahead.train.arguments import DPOConfig
+from betahead.train.ranks import check_ranks, first_rank
 
 
 class UnwrittenFolder(RunFolder):
@@ -38,6 +39,11 @@ def folder_of_rank(output: Path) -> AbstractContextManager[Claim]:
     return nullcontext(Claim(folder=UnwrittenFolder(output.absolute()), kept=True))
 
 
-def console_of_rank(console: Console) -> Console:
-    """The console on the first rank, silence on the others."""
+def console_of_rank(console: Console, args: DPOConfig) -> Console:
+    """The console on the first rank, silence on the others.
+
+    Raises:
+        ConfigError: see `check_ranks`.
+    """
+    check_ranks(args)
     return console if first_rank() else Console(quiet=True)

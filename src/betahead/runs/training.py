@@ -41,7 +41,7 @@ from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.guards import StopWhenNotFinite, check_finite
 from betahead.train.progress import LogTo, ProgressLines
-from betahead.train.ranks import check_ranks, first_rank
+from betahead.train.ranks import first_rank
 from betahead.train.scoring import OnScoring, ScoringProgress
 from betahead.train.snapshots import PromptSnapshots
 from betahead.train.spread import whole_state
@@ -74,8 +74,7 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
     output = check_output(config.output)
     rule = rule_of(config)
     planned = arguments_of(config, output / "checkpoints")
-    check_ranks(planned)
-    console = console_of_rank(console)
+    console = console_of_rank(console, planned)
     with quieted(), fitted_reference(config, output, on_progress=fit_lines(console)) as fitted:
         if fitted is not None:
             console.print(_fitted_line(fitted), highlight=False, soft_wrap=True)
@@ -144,8 +143,7 @@ def _trained(
     trained = trainer.train()
     if trainer.kl_estimates is not None:
         console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
-    steps = trainer.state.global_step
-    followed = None
+    steps, followed = trainer.state.global_step, None
     if trainer.held_out is not None:
         seconds = trained.metrics["train_runtime"]
         followed = trainer.held_out.cost.measured(seconds)

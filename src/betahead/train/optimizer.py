@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
 from betahead.train.spread import whole
@@ -64,4 +65,19 @@ def check_schedule_knows_the_rule(optimizers: tuple[Any, Any], rule: nn.Module) 
             "`optimizers` must be (optimizer, None) with a beta rule that learns, because the rule's parameters come "
             "to the optimizer as a group of their own that a schedule made before does not know, but there is a "
             f"{type(optimizers[1]).__name__} instead; say `lr_scheduler_type`."
+        )
+
+
+def check_clipped_apart(accelerator: Accelerator, rule: nn.Module, args: TrainingArguments) -> None:
+    """Refuse clipping by DeepSpeed, which knows one norm for policy and rule together.
+
+    Raises:
+        ConfigError: with what to train with instead.
+    """
+    learns = any(p.requires_grad for p in rule.parameters())
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and learns and args.max_grad_norm > 0:
+        raise ConfigError(
+            "`max_grad_norm` must be 0 with DeepSpeed and a beta rule that learns, because DeepSpeed clips policy and "
+            f"rule by one norm, which would let the rule shrink the policy's step, but is {args.max_grad_norm} "
+            "instead; set it to 0, where neither is clipped, or train with FSDP2."
         )

@@ -45,6 +45,14 @@ class SpreadTrainer(Trainer):
     autocast of any other training, so that the beta head and everything per pair stay float32.
     """
 
+    _cuts_checkpoints = False
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # `transformers` leaves the model where it is until training splits it; the reference is scored before.
+            cast("nn.Module", self.model).to(self.args.device)
+
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator, and see that it is one that trains with these settings.
 
@@ -67,10 +75,10 @@ class SpreadTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, *arguments: Any, **keywords: Any) -> Any:
         """The schedule; by now the model is spread, so checkpoints must be as well when they are loaded."""
-        if self.is_fsdp_enabled:
-            for module in self.model.modules():
-                if _spread_as_parameters not in (hook.hook for hook in module._load_state_dict_pre_hooks.values()):
-                    module.register_load_state_dict_pre_hook(_spread_as_parameters)
+        if self.is_fsdp_enabled and not self._cuts_checkpoints:
+            self._cuts_checkpoints = True
+            for module in cast("nn.Module", self.model).modules():
+                module.register_load_state_dict_pre_hook(_spread_as_parameters)
         return super().create_scheduler(num_training_steps, *arguments, **keywords)
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -96,7 +104,7 @@ class SpreadTrainer(Trainer):
         if not self.is_fsdp_enabled:
             super().save_model(output_dir, _internal_call)
             return
-        self._save(output_dir, state_dict=whole_state(self.model))
+        self._save(output_dir, state_dict=whole_state(cast("nn.Module", self.model)))
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 

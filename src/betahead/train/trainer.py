@@ -30,7 +30,13 @@ from betahead.train.heldout_rows import held_apart
 from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
-from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group, policy_norm
+from betahead.train.optimizer import (
+    check_clipped_apart,
+    check_schedule_knows_the_rule,
+    clip_apart,
+    give_rule_its_own_group,
+    policy_norm,
+)
 from betahead.train.origin import mark_trained, warn_of_trained_reference
 from betahead.train.parts import (
     causal_model,
@@ -140,6 +146,7 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         # newer ones the other.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = self.can_return_loss = True
         gather_for(preference, self.accelerator, args)
+        check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))

@@ -14,7 +14,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "dr_dpo": lambda a, b, beta: on_batch.dr_dpo(beta * (a - b), beta, dr_dpo_beta=0.7),
     "aot": on_batch.aot,
     "aot_unpaired": on_batch.aot_unpaired,
-    "sft": lambda a, b, beta: anchor.sft(a - 9.0, (1 + 5 * beta).long()),
+    "sft": lambda a, b, beta: anchor.sft(a + 0.0 * b - 9.0, (1 + 5 * beta).long()),
 }
 RANKS, PAIRS = 3, 4
 
