@@ -78,6 +78,8 @@ def test_the_rank_that_is_left_says_so_and_stops(tmp_path: Path) -> None:
         for rank in ranks:
             rank.kill()
             rank.wait()
+            rank.stdout.close()
+            rank.stderr.close()
     assert time.monotonic() - killed < 60
     assert ranks[0].returncode == 2
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]

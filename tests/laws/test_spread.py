@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from betahead.beta.files import load_rule
+from betahead.errors import ConfigError
 
 LARGEST, MEAN = 2e-5, 5e-6
 """Of the residuals in float32, over losses, norms, β and margins of a step and over all weights at the end."""
@@ -110,3 +111,53 @@ def test_a_spread_adapter_is_held_to_the_model_without_it(two_ranks: Ranks, tmp_
     for found in two_ranks.run(adapter_run, str(tmp_path / "two"), environment=WRAPPERS["fsdp2"]):
         for name, (largest, mean) in residuals(found, wanted).items():
             assert largest <= LARGEST and abs(mean) <= MEAN, (name, largest, mean)
+
+
+def refusals(folder: str) -> dict[str, Tensor]:
+    """What FSDP2 is refused: to evaluate too early, and to train twice."""
+    made = trainer_of(Path(folder), "joint", batch=4, max_steps=1)
+    with pytest.raises(
+        ConfigError, match="`evaluate` must come after `train` has begun under FSDP2, but comes before; set "
+    ):
+        made.evaluate(same_numbers.rows(4))
+    made.train()
+    with pytest.raises(
+        ConfigError, match="`train` must be called once under FSDP2, but is called again; make another tra"
+    ):
+        made.train()
+    return {}
+
+
+def test_what_would_go_wrong_under_fsdp2_is_refused(two_ranks: Ranks, tmp_path: Path) -> None:
+    assert two_ranks.run(refusals, str(tmp_path), environment=WRAPPERS["fsdp2"]) == [{}, {}]
+
+
+def held_out(folder: str, batch: int) -> dict[str, Tensor]:
+    """The loss and the pair metrics of five held-out pairs, of which two ranks cannot have as many."""
+    made = trainer_of(Path(folder), "joint", batch=batch, per_device_eval_batch_size=batch // 2)
+    measured = made.evaluate(same_numbers.rows(5))
+    timed = ("runtime", "per_second", "time")
+    return {k: torch.tensor(v, dtype=torch.float64) for k, v in measured.items() if not k.endswith(timed)}
+
+
+def test_held_out_pairs_count_once_also_where_ranks_have_not_as_many(two_ranks: Ranks, tmp_path: Path) -> None:
+    wanted = held_out(str(tmp_path / "one"), 8)
+    assert {"eval_loss", "eval_beta/mean", "eval_rewards/accuracies"} <= wanted.keys()
+    for found in two_ranks.run(held_out, str(tmp_path / "two"), 4):
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_mixed_precision_is_that_of_ranks_with_whole_models(two_ranks: Ranks, tmp_path: Path) -> None:
+    settings = {"bf16": True}
+    one, other = (
+        of_kind(two_ranks.run(trained, str(tmp_path), ["joint"], 4, settings, environment=environment)[0], "joint")
+        for environment in WRAPPERS.values()
+    )
+    # The first step has the same weights, and would differ by half a nat were scores or losses rounded to bfloat16.
+    for name in ("line/loss", "line/beta/mean", "line/margins/nats"):
+        torch.testing.assert_close(other[name][0], one[name][0], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(other[name], one[name], rtol=0.02, atol=0.02)
+    assert all(
+        value.dtype == torch.float32 for name, value in other.items() if name.startswith(("rule.head", "policy"))
+    )

@@ -7,7 +7,7 @@ from typing import Any, cast
 from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 
@@ -85,8 +85,11 @@ class SpreadTrainer(Trainer):
         """Train as `transformers.Trainer.train` does.
 
         Raises:
+            ConfigError: a second time under FSDP2, where an optimizer would be joined to the wrong weights.
             RankError: when another rank is gone.
         """
+        if isinstance(self.model, FSDPModule):
+            raise ConfigError("`train` must be called once under FSDP2, but is called again; make another trainer.")
         with lost_ranks_told():
             return super().train(*arguments, **keywords)
 
@@ -94,8 +97,14 @@ class SpreadTrainer(Trainer):
         """Evaluate as `transformers.Trainer.evaluate` does.
 
         Raises:
+            ConfigError: before training under FSDP2, which spreads a model together with its optimizer.
             RankError: when another rank is gone.
         """
+        if self.is_fsdp_enabled and not isinstance(self.model, FSDPModule):
+            raise ConfigError(
+                "`evaluate` must come after `train` has begun under FSDP2, but comes before; set `eval_on_start` to "
+                "see where training starts."
+            )
         with lost_ranks_told():
             return super().evaluate(*arguments, **keywords)
 
