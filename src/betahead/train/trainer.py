@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from betahead.beta.kl_sampling import check_measured
 from betahead.beta.rule import BetaRule
 from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import Oversized, oversized
@@ -248,11 +249,11 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         """Train as `transformers.Trainer.train` does.
 
         Raises:
-            ConfigError: without pairs to train on, or with too few for a step.
+            ConfigError: without pairs to train on, or with too few for a step or for what the rule waits for.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
-        steps_of(len(self.train_dataset), self.settings)
+        check_measured(self.rule.kl_sampling, steps_of(len(self.train_dataset), self.settings))
         trained = super().train(*arguments, **keywords)
         self.scoring.finish()
         return trained
