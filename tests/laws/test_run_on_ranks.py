@@ -84,6 +84,9 @@ def assert_same_run(found: RunFolder, wanted: RunFolder) -> None:
     rows, others = rows_of(found), rows_of(wanted)
     assert [row["step"] for row in rows] == [row["step"] for row in others]
     timed = ("runtime", "per_second", "flos", "total_flos")
+    # In the first step policy and reference are one: margins are errors of rounding, and so are their signs.
+    for run in (rows, others):
+        run[0].pop("rewards/accuracies")
     differences = [
         row[name] - other[name]
         for row, other in zip(rows, others, strict=True)
@@ -104,7 +107,7 @@ def assert_same_run(found: RunFolder, wanted: RunFolder) -> None:
         torch.testing.assert_close(policies[0][name], value, rtol=0.0, atol=LARGEST)
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("wrapper", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
 def test_two_ranks_leave_the_folder_of_one_process(wrapper: str, given: Path, two_ranks: Ranks) -> None:
     ranks = two_ranks.run(run_of, str(given), wrapper, 2, environment=WRAPPERS[wrapper])
     assert ranks[0]["summary"] > 0 and ranks[1]["summary"] == 0

@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def roads() -> list[Any]:
-    quick = {("joint", "8x1"), ("joint", "4x2"), ("coupled", "not packed"), ("perspective", "recomputed")}
+    quick = {("joint", "4x2"), ("coupled", "not packed"), ("perspective", "recomputed")}
     return [
         pytest.param(kind, road, marks=[] if (kind, road) in quick else pytest.mark.slow, id=f"{kind}, {road}")
         for kind in PAIRWISE

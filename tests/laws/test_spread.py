@@ -105,6 +105,7 @@ def ranks() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore:`\w*gradient_checkpointing\w*` is deprecated:FutureWarning")
 def test_a_spread_adapter_is_held_to_the_model_without_it(two_ranks: Ranks, tmp_path: Path) -> None:
     wanted = adapter_run(str(tmp_path / "one"))
@@ -128,6 +129,7 @@ def refusals(folder: str) -> dict[str, Tensor]:
     return {}
 
 
+@pytest.mark.slow
 def test_what_would_go_wrong_under_fsdp2_is_refused(two_ranks: Ranks, tmp_path: Path) -> None:
     assert two_ranks.run(refusals, str(tmp_path), environment=WRAPPERS["fsdp2"]) == [{}, {}]
 
@@ -148,6 +150,7 @@ def test_held_out_pairs_count_once_also_where_ranks_have_not_as_many(two_ranks: 
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_that_of_ranks_with_whole_models(two_ranks: Ranks, tmp_path: Path) -> None:
     settings = {"bf16": True}
     one, other = (
