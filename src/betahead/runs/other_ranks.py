@@ -9,8 +9,7 @@ from rich.console import Console
 
 from betahead.runs.claimed import Claim, claimed_folder
 from betahead.runs.folder import RunFolder
-from betahead.train.arguments import DPOConfig
-from betahead.train.ranks import check_ranks, first_rank
+from betahead.train.ranks import first_rank
 
 
 class UnwrittenFolder(RunFolder):
@@ -32,18 +31,20 @@ class UnwrittenFolder(RunFolder):
         """Nothing."""
 
 
-def folder_of_rank(output: Path) -> AbstractContextManager[Claim]:
-    """A new run folder on the first rank, see `claimed_folder`; one that is not written on the others."""
+def folder_of_rank(
+    output: Path, going_on: AbstractContextManager[Claim] | None = None
+) -> AbstractContextManager[Claim]:
+    """A run folder on the first rank, see `claimed_folder`; one that is not written on the others.
+
+    Args:
+        output: of a new run.
+        going_on: the folder of a run that goes on, in place of a new one.
+    """
     if first_rank():
-        return claimed_folder(output)
+        return claimed_folder(output) if going_on is None else going_on
     return nullcontext(Claim(folder=UnwrittenFolder(output.absolute()), kept=True))
 
 
-def console_of_rank(console: Console, args: DPOConfig) -> Console:
-    """The console on the first rank, silence on the others.
-
-    Raises:
-        ConfigError: see `check_ranks`.
-    """
-    check_ranks(args)
+def console_of_rank(console: Console) -> Console:
+    """The console on the first rank, silence on the others."""
     return console if first_rank() else Console(quiet=True)

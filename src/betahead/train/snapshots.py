@@ -19,9 +19,11 @@ from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
 from betahead.durable import write_whole
+from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
+from betahead.train.ranks import first_rank
 from betahead.types import ReferenceScores, bundled, on_device
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -97,10 +99,35 @@ class PromptSnapshots(TrainerCallback):
             # Every rank looks, because weights that are spread over ranks can only be read together; the first writes.
             table = self.model.within(partial(self._table, due[-1], state.global_step, args.device))
             self.tables.append(table)
-            if state.is_world_process_zero:
-                content = io.BytesIO()
-                pq.write_table(pa.concat_tables(self.tables), content)
-                write_whole(self.path, content.getvalue())
+            self._write()
+
+    def _write(self) -> None:
+        if not first_rank():
+            return
+        content = io.BytesIO()
+        pq.write_table(pa.concat_tables(self.tables), content)
+        write_whole(self.path, content.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far it is, and the plane of the first snapshot, for a checkpoint; the rows are in the file."""
+        return {"taken": self._taken, "rows": sum(table.num_rows for table in self.tables), "basis": self._basis}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave: later rows leave the file.
+
+        Raises:
+            DataError: the file lacks rows that it had.
+        """
+        self._taken, self._basis, rows = state["taken"], state["basis"], state["rows"]
+        self.tables = [pq.read_table(self.path).slice(0, rows)] if rows and self.path.is_file() else []
+        there = sum(table.num_rows for table in self.tables)
+        if there != rows:
+            raise DataError(
+                f"`{self.path}` must hold the {rows:,} rows of the snapshots before the checkpoint, but holds "
+                f"{there:,} instead; restore the file, or begin a new run."
+            )
+        if rows:
+            self._write()
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:

@@ -22,7 +22,7 @@ from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
-from betahead.train.checkpoint import FolderTrainer, hidden_size_of
+from betahead.train.checkpoint import hidden_size_of
 from betahead.train.drift import drift_watch
 from betahead.train.given import check_given, check_reference_is_read, reference_model
 from betahead.train.heldout import following
@@ -50,6 +50,7 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.resumable import ResumableTrainer
 from betahead.train.road import road_of
 from betahead.train.scoring import OnScoring, ReferenceScoring
 from betahead.train.sizes import check_sizes
@@ -57,7 +58,7 @@ from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(FolderTrainer, WindowedTrainer):
+class DPOTrainer(ResumableTrainer, WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -246,10 +247,11 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         raise ConfigError("`predict` has nothing to return for preference pairs; use `evaluate(pairs)` instead.")
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
-        """Train as `transformers.Trainer.train` does.
+        """Train as `transformers.Trainer.train` does; see `ResumableTrainer.train` for `resume_from_checkpoint`.
 
         Raises:
-            ConfigError: without pairs to train on, or with too few for a step or for what the rule waits for.
+            ConfigError: without pairs to train on, with too few for a step or for what the rule waits for, or for a
+                checkpoint that cannot be resumed.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
