@@ -40,3 +40,7 @@ class CacheError(BetaHeadError):
 
 class TrainingError(BetaHeadError):
     """A run that cannot go on: its numbers are not finite, its device is full, or a guard was told to stop it."""
+
+
+class RankError(BetaHeadError):
+    """A process that trained along is gone, so that the others cannot go on."""

@@ -28,12 +28,13 @@ def train(
 
     from betahead.runs.config import load_config
     from betahead.runs.dry import dry_run_of
+    from betahead.runs.other_ranks import console_of_rank
     from betahead.runs.presets import config_path
     from betahead.runs.summary import summary_table
     from betahead.runs.training import train_run
     from betahead.train.stopping import StopOnSignal, Stopped
 
-    console = Console()
+    console = console_of_rank(Console())
     loaded = load_config(config_path(config), overrides or [])
     if dry_run and resume:
         raise ConfigError(
@@ -53,6 +54,8 @@ def train(
             line = f"stopped    after step {stop.saved_at:,}, which has a checkpoint; `{words}` goes on"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
+    if not finished.summary:  # another rank has written it
+        return
     console.print(summary_table(finished.summary, str(finished.folder.path)))
     run = finished.folder
     if run.training_prompts.is_file():  # a prompt has a beta of its own

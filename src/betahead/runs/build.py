@@ -28,6 +28,7 @@ from betahead.runs.model_section import SavedAdapter, SmallFit
 from betahead.train.adapters import is_adapter_folder, with_saved_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import causal_model, tokenizer_for
+from betahead.train.ranks import first_rank, from_first_rank
 from betahead.train.scoring import OnScoring, cache_place
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress, FitReport, fit_small_model
@@ -139,6 +140,8 @@ def fitted_reference(
 ) -> Generator[Fitted | None]:
     """The reference of `model.fit` in a temporary folder beside the run, or None when the model is named.
 
+    Of several ranks the first fits it, and the others read it.
+
     Args:
         config: the run.
         near: the run's folder, which need not exist yet.
@@ -150,13 +153,16 @@ def fitted_reference(
         yield None
         return
     held_out = held_out_prompts(config.data, config.seed)
+    if not first_rank():
+        yield from_first_rank(None)
+        return
     documents = fit_documents(fit, config.data, held_out)
     above = next(folder for folder in near.absolute().parents if folder.is_dir())
     folder = Path(tempfile.mkdtemp(prefix=fit_prefix(near), dir=above))
     try:
         spec = _spec(fit, steps)
         report = fit_small_model(documents, folder, spec=spec, seed=config.seed, on_progress=on_progress)
-        yield Fitted(folder=folder, report=report, held_out=frozenset(held_out))
+        yield from_first_rank(Fitted(folder=folder, report=report, held_out=frozenset(held_out)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

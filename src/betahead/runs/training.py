@@ -29,10 +29,11 @@ from betahead.runs.build import (
     rule_of,
     trainer_of,
 )
-from betahead.runs.claimed import KeepsOnceBegun, OneProcess, claimed_folder, disk_refusals
+from betahead.runs.claimed import KeepsOnceBegun, OneProcess, disk_refusals
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
+from betahead.runs.other_ranks import console_of_rank, folder_of_rank
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
 from betahead.runs.resuming import (
@@ -51,14 +52,16 @@ from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.guard_finite import check_finite
 from betahead.train.progress import LogTo, ProgressLines
+from betahead.train.ranks import check_ranks, first_rank
 from betahead.train.snapshots import PromptSnapshots
+from betahead.train.spread import whole_state
 from betahead.train.stopping import StopOnSignal, Stopped
 from betahead.train.trainer import DPOTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run's folder and the content of its summary.json."""
+    """A run's folder and the content of its summary.json, which is empty on all ranks but the first."""
 
     folder: RunFolder
     summary: dict[str, Any]
@@ -87,7 +90,7 @@ def train_run(
         ConfigError, DataError: see `runs.build` and `runs.resuming`; or the disk took no more.
         Stopped: a signal ended it; `stop` knows whether there is a checkpoint.
     """
-    path = Path(config.output).expanduser()
+    path, console = Path(config.output).expanduser(), console_of_rank(console)
     with quieted(), OneProcess() as alone, disk_refusals(path):
         resumed = None
         if resume:
@@ -114,6 +117,7 @@ def _begun(
     output = check_output(config.output) if resumed is None else resumed.folder.path
     rule = rule_of(config)
     planned = arguments_of(config, output / "checkpoints")
+    check_ranks(planned)
     with reference_of(config, output, resumed, on_progress=fit_lines(console)) as fitted:
         if fitted is not None:
             say(fitted_line(fitted))
@@ -131,7 +135,7 @@ def _begun(
             record["fit"] = dataclasses.asdict(fitted.report)
         if resumed is not None:
             check_same_data(resumed.before, found)
-        with claimed_folder(output) if resumed is None else going_on(resumed, record) as claim:
+        with folder_of_rank(output, None if resumed is None else going_on(resumed, record)) as claim:
             folder = claim.folder
             alone.hold(folder.path)
             args = arguments_of(config, folder.checkpoints)
@@ -141,8 +145,9 @@ def _begun(
             if resumed is None:
                 folder.write_config(dump_config(config))
                 folder.write_record(record)
+            if resumed is None and first_rank():
                 keep_start(config, trainer.model.policy, folder)
-            if fitted is not None:
+            if fitted is not None and first_rank():
                 _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")
             say(f"forward    {trainer.road.line()}")
             if trainer.calibration is not None:
@@ -175,7 +180,8 @@ def _trained(
     watched = held_out.select(range(min(config.evaluate.prompts, len(held_out))))
     shown = first_prompts(held_out, config.evaluate.samples)
     tokenizer = cast("Any", trainer.processing_class)
-    before = answers_of(trainer.model.policy, tokenizer, shown, config)
+    answers = partial(answers_of, trainer.model.policy, tokenizer, shown, config)
+    before = trainer.model.within(answers)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressLines(console))
     trainer.add_callback(LogTo(folder.log_metrics))
@@ -203,8 +209,7 @@ def _trained(
         raise Stopped
     if trainer.kl_estimates is not None:
         console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
-    steps = trainer.state.global_step
-    followed = None
+    steps, followed = trainer.state.global_step, None
     if trainer.held_out is not None:
         seconds = trained.metrics["train_runtime"]
         followed = trainer.held_out.cost.measured(seconds)
@@ -212,14 +217,18 @@ def _trained(
     check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, folder.write_failure)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
-    save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
+    numbers = whole_state(trainer.rule)
+    if first_rank():
+        save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy), state=numbers)
     if trainer.rule.reads in ("nothing", "prompt"):  # else a prompt has no β of its own
         folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
     check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, folder.write_failure)
-    after = answers_of(trainer.model.policy, tokenizer, shown, config)
+    after = trainer.model.within(answers)
     for row, first, last in zip(cast("Any", shown), before, after, strict=True):
         folder.add_sample({"prompt_id": row["prompt_id"], "prompt": row["prompt"], "reference": first, "policy": last})
+    if not first_rank():
+        return FinishedRun(folder=folder, summary={})
     summary = summary_of(
         train=trained.metrics,
         held_out=measured,

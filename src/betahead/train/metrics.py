@@ -75,7 +75,9 @@ class PairMetrics:
         # Moments of β in float64: a small spread around a large mean must not drown in rounding.
         block = torch.stack([c.double() for c in columns])
         sums = torch.cat([block.sum(dim=1), beta.double().square().sum().reshape(1)])
-        least = torch.stack([beta.min(), -beta.max()])
+        # Of no pairs, which a rank may have, nothing is the least.
+        edge = beta.new_full((1,), math.inf)
+        least = torch.stack([torch.cat([beta, edge]).min(), torch.cat([-beta, edge]).min()])
         self._sums = sums if self._sums is None else self._sums + sums
         self._least = least if self._least is None else torch.minimum(self._least, least)
 

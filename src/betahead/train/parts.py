@@ -137,9 +137,9 @@ def tokenizer_for(
     return tokenizer
 
 
-def without_dropout(model: nn.Module) -> None:
-    """Set every dropout of the model to 0, also those kept as a plain number beside an attention function."""
-    for module in model.modules():
+def without_dropout(*models: nn.Module | None) -> None:
+    """Set every dropout of the models to 0, also those kept as a plain number beside an attention function."""
+    for module in (module for model in models if model is not None for module in model.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class ReferenceScoring:
     ) -> None:
         self.reference = reference
         self.rule = preference.rule
+        self.preference = preference
         self.wanted = preference.needs_reference
         self.brought = False
         self.collate = collate
@@ -198,10 +200,11 @@ class ReferenceScoring:
         keys = keys_in(inputs)
         with self.accelerator.autocast():
             pairs = bundled(inputs)
+            # The reference may be the policy with its adapters off.
             if keys is None or self.cached is None:
-                scores = self.reference.scores(pairs)
+                scores = self.preference.within(partial(self.reference.scores, pairs))
             else:
-                scores = self.cached.scored(pairs, keys)
+                scores = self.preference.within(partial(self.cached.scored, pairs, keys))
         return {**inputs, **scores.columns()}
 
     def finish(self) -> None:

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
+from betahead.train.ranks import first_rank
 from betahead.types import ReferenceScores, bundled, on_device
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -93,15 +95,17 @@ class PromptSnapshots(TrainerCallback):
         self._take_due(args, state)
 
     def _take_due(self, args: TrainingArguments, state: TrainerState) -> None:
-        if not state.is_world_process_zero:
-            return
         due = [m for m in MARKS[self._taken :] if state.global_step >= math.ceil(m * state.max_steps)]
         if due:
             self._taken += len(due)
-            self.tables.append(self._table(due[-1], state.global_step, args.device))
+            # Every rank looks, because weights that are spread over ranks can only be read together; the first writes.
+            table = self.model.within(partial(self._table, due[-1], state.global_step, args.device))
+            self.tables.append(table)
             self._write()
 
     def _write(self) -> None:
+        if not first_rank():
+            return
         content = io.BytesIO()
         pq.write_table(pa.concat_tables(self.tables), content)
         write_whole(self.path, content.getvalue())

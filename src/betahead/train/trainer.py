@@ -22,7 +22,7 @@ from betahead.train.adapters import with_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
-from betahead.train.calibration import Calibration, calibration_for
+from betahead.train.calibration import calibration_for
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.given import check_given, check_reference_is_read, reference_model
 from betahead.train.guard_finite import finite_guard_of
@@ -33,7 +33,13 @@ from betahead.train.heldout_rows import held_apart
 from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
-from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
+from betahead.train.optimizer import (
+    check_clipped_apart,
+    check_schedule_knows_the_rule,
+    clip_apart,
+    give_rule_its_own_group,
+    policy_norm,
+)
 from betahead.train.origin import mark_trained, warn_of_trained_reference
 from betahead.train.parts import (
     causal_model,
@@ -110,9 +116,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         tokenizer = tokenizer_for(policy, processing_class, trust_remote_code=args.trust_remote_code)
         check_tokenizer(tokenizer)
         if args.disable_dropout:
-            without_dropout(policy)
-            if ref_model is not None:
-                without_dropout(ref_model)
+            without_dropout(policy, ref_model)
         if ref_model is None:
             warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
         policy = with_adapter(policy, peft_config, args)
@@ -142,7 +146,8 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
         # newer ones the other.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = self.can_return_loss = True
-        gather_for(rule, self.accelerator, args)
+        gather_for(preference, self.accelerator, args)
+        check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
@@ -160,9 +165,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         self.eval_dataset = each(held_out, self._with_reference)
         self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
-            self.calibration: Calibration | None = calibration_for(
-                policy, self.reference, rule, scored, self.data_collator, args
-            )
+            self.calibration = calibration_for(policy, self.reference, rule, scored, self.data_collator, args)
         self.kl_estimates = kl_estimates_for(rule, policy, self.reference, tokenizer, train, args, self.accelerator)
         if self.kl_estimates is not None:
             self.add_callback(self.kl_estimates)
@@ -200,6 +203,8 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         """
         inputs = self._completed(inputs)
         outputs: dict[str, Tensor] = model(**inputs)
+        if self.counted is not None:
+            outputs = {name: values[self.counted] for name, values in outputs.items()}
         losses = outputs.pop("losses")
         if model.training and num_items_in_batch is not None:
             self.finite.saw(inputs, losses, outputs)
@@ -207,7 +212,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
                 self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
-            loss = losses.mean()
+            loss = losses.mean() if len(losses) else losses.sum()
         else:
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
@@ -227,11 +232,9 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         records: Any = eval_dataset
         if not isinstance(records, str):  # `transformers` calls this with the name of one of several data sets
             tokenizer = cast("Any", self.processing_class)
-
-            def scored(data: Any) -> Any:
-                return self._with_reference(tokenized(data, tokenizer, self.settings, self.rule))
-
-            records = each(records, scored)
+            records = each(
+                records, lambda pairs: self._with_reference(tokenized(pairs, tokenizer, self.settings, self.rule))
+            )
         self._prefix = f"{metric_key_prefix}_"
         measured = super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
         self.scoring.finish()
@@ -261,8 +264,9 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         followed = self.held_out.log_metrics() if training and self.held_out is not None else {}
+        of_rule = self.model.within(self.rule.log_metrics)
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics() | followed
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=of_rule | followed
         )
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
@@ -293,4 +297,4 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
-        return cast("Tensor", self.accelerator.clip_grad_norm_(inner.policy.parameters(), max_norm))
+        return policy_norm(self.accelerator, inner.policy, max_norm)

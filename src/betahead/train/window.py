@@ -8,7 +8,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer
 
 from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import PassCollator, padded_tokens
@@ -16,6 +15,7 @@ from betahead.errors import ConfigError
 from betahead.train.arguments import DPOConfig
 from betahead.train.guard_memory import memory_explained
 from betahead.train.order import GroupedSampler
+from betahead.train.spread import SpreadTrainer
 
 
 def pass_collator(collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]], args: DPOConfig) -> PassCollator:
@@ -34,15 +34,19 @@ def pass_collator(collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]], 
     return PassCollator(collate=collate, budget=args.max_batch_tokens, pass_tokens=counts or padded_tokens)
 
 
-class WindowedTrainer(Trainer):
+class WindowedTrainer(SpreadTrainer):
     """`transformers.Trainer` over batches that `PassCollator` cut into passes.
 
     An optimizer step sees the same `per_device_train_batch_size × gradient_accumulation_steps` pairs of every rank
     whatever the budget. Passes of a micro-batch run one after another and add their gradients; only the last one of the
     window exchanges gradients between ranks, so ranks may have different numbers of passes.
+
+    Attributes:
+        counted: which pairs of an evaluation pass are measured; None for all.
     """
 
     data_collator: PassCollator
+    counted: list[int] | None = None
 
     def training_step(
         self,
@@ -74,13 +78,28 @@ class WindowedTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The mean loss over the pairs of an evaluation batch; there are no labels to predict."""
+        """The mean loss over the pairs of an evaluation batch; there are no labels to predict.
+
+        Of several ranks, those whose share of the last batch is short get pairs of the first again: these do not count.
+        """
+        pairs = sum(inputs["pairs"])
+        real = self._real_pairs(pairs)
         losses: list[Tensor] = []
-        with torch.no_grad():
-            for batch, pairs in zip(inputs["passes"], inputs["pairs"], strict=True):
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch, places in zip(inputs["passes"], inputs["places"], strict=True):
+                counted = [number for number, place in enumerate(places) if place < real]
+                self.counted = None if real == pairs else counted
                 loss = self.compute_loss(model, cast("dict[str, Any]", self._prepare_inputs(batch)))
-                losses.append(cast("Tensor", loss).detach() * (pairs / sum(inputs["pairs"])))
+                losses.append(cast("Tensor", loss).detach() * (len(counted) / max(real, 1)))
+        self.counted = None
         return torch.stack(losses).sum(), None, None
+
+    def _real_pairs(self, pairs: int) -> int:
+        """How many of these pairs of an evaluation batch are not there to fill it up."""
+        state, ranks = self.accelerator.gradient_state, self.accelerator.num_processes
+        if ranks == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return pairs
+        return min(max(state.remainder - self.accelerator.process_index * pairs, 0), pairs)
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         """Count the tokens of every pass."""
