@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import resolve
+from betahead.compare.rules import Rules, Verdict
 from betahead.compare.score import scores_of
 from betahead.compare.self_test_replays import CELLS, CONDITIONS, Tally, against_itself, planted, rigged
 from betahead.compare.self_test_truth import (
@@ -25,7 +26,7 @@ from betahead.compare.self_test_truth import (
     verdict_on_copy,
     verdicts_on_truth,
 )
-from betahead.compare.verdict import Rules, Verdict, decide
+from betahead.compare.verdict import decide
 from betahead.errors import ConfigError
 from betahead.worlds.tabular_methods import tabular_method_world
 
