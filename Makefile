@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports pytest format bench bench-table lock clean
+.PHONY: help install demo test check lint types imports pytest docs format bench bench-table lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    train fixed, joint and perspective beta on the built-in world (CPU, minutes)"
 	@echo "make test    linters, type checker, layers, tests"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make format  rewrite the code in its one format"
 	@echo "make bench   speed and memory beside TRL on this machine's CPU (25 minutes on two cores); see bench/README.md"
 	@echo "make lock    resolve requirements/*.txt again (needs uv)"
@@ -63,8 +64,15 @@ types: $(VENV)/package.stamp $(VENV)/test.stamp
 imports: $(VENV)/package.stamp $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
+# Two workers of one thread each: what a test computes is small, so that a second thread would only wait.
+WORKERS := 2
+
 pytest: $(VENV)/package.stamp $(VENV)/test.stamp
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# Broken links and missing pages are errors; nothing is fetched.
+docs: $(VENV)/package.stamp $(VENV)/test.stamp
+	$(BIN)/mkdocs build --strict
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix
