@@ -206,12 +206,17 @@ def _registered(kind: type[BetaRule]) -> SequenceMethod:
     )
 
 
-# Two have methods with axes above; a column of the data that this world does not have is read by the others left out.
-_RULES = [kind for kind in METHODS if kind not in (FixedBeta, LearnedBeta) and kind.columns <= {"strength"}]
+# Two have methods with axes above; others read a column that this world does not have, or have another margin than
+# that to the reference, to which its measures are.
+_RULES = [
+    kind
+    for kind in METHODS
+    if kind not in (FixedBeta, LearnedBeta) and kind.columns <= {"strength"} and kind().margin_of == "reference"
+]
 _LOSSES = [
     SequenceMethod(described=_described(f"loss:{name}", f"one β, {row.formula}"), rule=_fixed, loss=name)
     for name, row in LOSSES.items()
-    if name != "sigmoid"
+    if name != "sigmoid" and row.needs_reference
 ]
 _METHODS = (
     *_ONE_BETA,

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
 from betahead.runs.sequence_lessons import Lessons
 from betahead.runs.sequence_measures import CorpusTexts, SequenceMeasures
 from betahead.runs.sequence_scores import PromptScores, SampledPolicy, SampledScores, topic_log_beta
@@ -89,7 +89,7 @@ def trained_run(
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = DPOTrainer(
             policy,
-            args=_arguments(Path(nowhere), settings, loss, learning_rate, seed),
+            args=_arguments(Path(nowhere), settings, loss, rule, learning_rate, seed),
             train_dataset=lessons.training_data(pairs),
             eval_dataset={part: lessons.data(of_part) for part, of_part in held_out.items()},
             processing_class=start.tokenizer,
@@ -109,10 +109,14 @@ def trained_run(
     )
 
 
-def _arguments(folder: Path, settings: SequenceSettings, loss: str, learning_rate: float, seed: int) -> DPOConfig:
+def _arguments(
+    folder: Path, settings: SequenceSettings, loss: str, rule: BetaRule, learning_rate: float, seed: int
+) -> DPOConfig:
     return DPOConfig(
         output_dir=str(folder),
         loss_type=loss,
+        # Such a rule asks the reference at every step.
+        precompute_ref_log_probs=Need.PERTURBED not in rule.of_reference,
         seed=seed,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_pairs,
