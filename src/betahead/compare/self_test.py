@@ -256,14 +256,14 @@ question: Is anything wrong with this plan?
 cells: [tabular/half_noise]
 methods:
   fixed: {}
-  renamed: {include: [{learning_rate: RATE, beta: 0.1}]}
+  fixed_early: {include: [{learning_rate: RATE, beta: 0.1}]}
 axes:
   learning_rate: {low: 0.003, high: 0.3}
   beta: {low: 0.01, high: 1.0}
 finals: {seeds: FINALS}
 rope: 0.01
 comparisons:
-  - {a: renamed, b: fixed}
+  - {a: fixed_early, b: fixed}
 """
 
 
