@@ -76,6 +76,8 @@ def given(pair: PairReading, rule: BetaRule) -> tuple[PromptFeatures, Tensor]:
     }
     if rule.margin_of == "policy":
         margin = pair.policy_mean_margin
+    elif rule.margin_of == "reference_means":
+        margin = pair.mean_margin
     else:
         chosen = pair.chosen_logps - pair.reference_chosen_logps
         margin = chosen - (pair.rejected_logps - pair.reference_rejected_logps)

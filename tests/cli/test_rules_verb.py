@@ -59,6 +59,14 @@ def test_a_dry_run_says_which_rule_with_which_settings(beta, line, world, betahe
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            ["beta={kind: kl_controller, kl_every: 9}"],
+            "`beta.kl_every` must be below the number of steps, 4, but is 9 instead, so that β would never follow",
+        ),
+        (
+            ["beta={kind: learned, learning: {kind: budget, target_kl: 1}}"],
+            "`beta.learning.kl_every` must be below the number of steps, 4, but is 10 instead",
+        ),
         (["beta={kind: beta_dpo, drop: 1.0}"], "`beta.drop` must be in [0, 1), but is 1.0 instead."),
         (
             ["beta={kind: beta_dpo}", "train.max_batch_tokens=64"],

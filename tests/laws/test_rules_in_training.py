@@ -136,6 +136,22 @@ def test_one_pair_has_no_statistics(kind: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", quick(readings.RULES, "beta_dpo"))
+def test_a_last_batch_of_one_pair_is_trained_on_and_leaves_the_statistics_as_they_were(
+    kind: str, tmp_path: Path
+) -> None:
+    settings = {"per_device_train_batch_size": 5, "save_strategy": "no"}  # 5, 5, 5 and 1 of 16 pairs
+    three, four = (trainer(tmp_path, readings.lively(kind), max_steps=steps, **settings) for steps in (3, 4))
+    three.train()
+    four.train()
+    assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines(four))
+    moved = {name for name, value in state(four).items() if not torch.equal(value, state(three)[name])}
+    assert any("policy" in name for name in moved)
+    assert {name for name in moved if "rule" in name} == (
+        {"rule.queue", "rule.added"} if kind == "gamma_po" else set[str]()
+    )
+
+
 @pytest.mark.parametrize("kind", ["alpha_dpo", "amapo", "gamma_po", "adaptive_scaling"])
 def test_a_loss_that_a_rule_is_not_made_for_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^`loss\.kind` must be .*sigmoid with this beta rule, but is ipo instead;"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from betahead.forward.chunked import chunk_tokens, chunked_token_logps
+from betahead.forward.chunked import chunk_tokens, chunked_token_logps, tile
 from betahead.forward.logit_head import LogitHead, logit_head_of
 from betahead.forward.shared import base_of
 from betahead.forward.token_logps import token_logps
@@ -42,6 +42,7 @@ def naive(hidden: Tensor, labels: Tensor, head: LogitHead) -> Tensor:
 @given(
     tokens=st.integers(1, 9),
     chunk=st.integers(1, 12) | st.just(10**6),
+    words=st.none() | st.integers(1, VOCAB + 1),
     bias=st.booleans(),
     scale=st.sampled_from([1.0, 0.0625, 3.0]),
     softcap=st.none() | st.sampled_from([0.5, 30.0]),
@@ -49,7 +50,7 @@ def naive(hidden: Tensor, labels: Tensor, head: LogitHead) -> Tensor:
 )
 @settings(max_examples=60, deadline=None)
 def test_values_and_every_gradient_equal_the_naive_ones(
-    tokens: int, chunk: int, bias: bool, scale: float, softcap: float | None, seed: int
+    tokens: int, chunk: int, words: int | None, bias: bool, scale: float, softcap: float | None, seed: int
 ) -> None:
     torch.manual_seed(seed)
     head = LogitHead(module=linear(bias=bias), scale=scale, softcap=softcap)
@@ -58,7 +59,7 @@ def test_values_and_every_gradient_equal_the_naive_ones(
     slope = torch.randn(tokens, dtype=torch.float64)
     slope[0] = 0.0
     wanted_from = [hidden, *head.module.parameters()]
-    found, wanted = chunked_token_logps(hidden, labels, head, chunk=chunk), naive(hidden, labels, head)
+    found, wanted = chunked_token_logps(hidden, labels, head, chunk=chunk, words=words), naive(hidden, labels, head)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     assert (found <= 1e-12).all()
     slopes, wanted_slopes = (torch.autograd.grad(one, wanted_from, slope) for one in (found, wanted))
@@ -127,7 +128,7 @@ def test_no_labels_give_no_values_and_no_gradient() -> None:
 
 
 class Made(TorchDispatchMode):
-    """The shapes of all tensors that are made."""
+    """The shapes of all tensors that are made; a view is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +136,9 @@ class Made(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.shapes += [tuple(one.shape) for one in tree_leaves(out) if isinstance(one, Tensor)]
+        given = {one.untyped_storage().data_ptr() for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        made = [one for one in tree_leaves(out) if isinstance(one, Tensor)]
+        self.shapes += [tuple(one.shape) for one in made if one.untyped_storage().data_ptr() not in given]
         return out
 
     @property
@@ -143,7 +146,9 @@ class Made(TorchDispatchMode):
         return max(torch.Size(shape).numel() for shape in self.shapes)
 
 
-def most_held(tokens: int, vocab: int, *, whole: bool = False, frozen: bool = False, module: bool = False) -> Made:
+def most_held(
+    tokens: int, vocab: int, *, chunk: int | None, whole: bool = False, frozen: bool = False, module: bool = False
+) -> Made:
     made = linear(bias=False, vocab=vocab, hidden=4, dtype=torch.float32).requires_grad_(not frozen)
     head = LogitHead(module=nn.Sequential(made) if module else made)
     hidden, labels = states(tokens, hidden=4, dtype=torch.float32), torch.randint(vocab, (tokens,))
@@ -151,17 +156,27 @@ def most_held(tokens: int, vocab: int, *, whole: bool = False, frozen: bool = Fa
         if whole:
             values = token_logps(head.logits(hidden), labels)
         else:
-            values = chunked_token_logps(hidden, labels, head, chunk=4096 // vocab)
+            values = chunked_token_logps(hidden, labels, head, chunk=chunk)
         values.sum().backward()
     return seen
 
 
 @pytest.mark.parametrize("module", [False, True], ids=["weight", "module"])
 def test_what_is_held_at_once_grows_neither_with_tokens_nor_with_the_vocabulary(module: bool) -> None:
-    found = [most_held(tokens, vocab, module=module).largest for tokens in (64, 256) for vocab in (128, 512)]
+    sizes = [(tokens, vocab) for tokens in (64, 256) for vocab in (128, 512)]
+    found = [most_held(tokens, vocab, chunk=4096 // vocab, module=module).largest for tokens, vocab in sizes]
     # A chunk of logits; the weight has 4 numbers a word.
     assert found == [4096] * 4
-    assert [most_held(tokens, 512, whole=True).largest for tokens in (64, 256)] == [64 * 512, 256 * 512]
+    assert [most_held(tokens, 512, chunk=None, whole=True).largest for tokens in (64, 256)] == [64 * 512, 256 * 512]
+
+
+def test_what_is_held_at_once_by_default_is_a_tile() -> None:
+    high, wide = tile(10**5, torch.device("cpu"))
+    # The weight has 4 numbers a word, which a tile's 512 tokens outnumber.
+    assert [most_held(tokens, vocab, chunk=None).largest for tokens, vocab in ((1100, 9000), (600, 20_000))] == [
+        high * wide
+    ] * 2
+    assert tile(151_936, torch.device("cuda")) == (chunk_tokens(151_936, torch.device("cuda")), 151_936)
 
 
 def test_chunks_hold_a_fixed_number_of_logits_and_at_least_one_token() -> None:
@@ -172,8 +187,8 @@ def test_chunks_hold_a_fixed_number_of_logits_and_at_least_one_token() -> None:
 
 def test_a_frozen_head_computes_no_gradient_of_its_weight() -> None:
     shape = (512, 4)
-    assert shape in most_held(64, 512).shapes
-    assert shape not in most_held(64, 512, frozen=True).shapes
+    assert shape in most_held(64, 512, chunk=8).shapes
+    assert shape not in most_held(64, 512, chunk=8, frozen=True).shapes
 
 
 def test_states_without_gradient_compute_none_of_theirs() -> None:

@@ -11,8 +11,10 @@ from betahead.beta.alpha_dpo import AlphaTarget
 from betahead.beta.amapo import BelowMeanTarget
 from betahead.beta.gamma_po import AllocatedTarget, allocation
 from betahead.beta.rule import BetaRule
+from betahead.forward.agreed import agreed
+from betahead.losses.objective import objective_of
 from betahead.losses.preference import preference_loss
-from betahead.types import PairReading
+from betahead.types import PairLogps, PairReading, PromptFeatures, ReferenceScores
 
 STEPS, PAIRS = 5, 7
 
@@ -136,7 +138,7 @@ def test_the_allocation_has_arrived_where_its_objective_is_smallest() -> None:
     assert bool((found[order].diff() > 0).all())
 
 
-@pytest.mark.parametrize("margin", ["policy", "reference"])
+@pytest.mark.parametrize("margin", ["policy", "reference", "reference_sums"])
 def test_gamma_po_is_its_formula(margin: str) -> None:
     beta, ratio, temperature = 2.0, 0.3, 5.0
     rule = AllocatedTarget(beta, ratio, temperature, margin, seed=4)
@@ -155,3 +157,26 @@ def test_gamma_po_is_its_formula(margin: str) -> None:
         assert float(preference_loss(given, shaping).mean()) == pytest.approx(sum(terms) / PAIRS, rel=1e-9)
         queue += gaps
     assert rule.queue[: len(queue)].tolist() == pytest.approx(queue, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "sigmoid_norm"])
+def test_gamma_po_beside_a_reference_is_that_of_means_per_token_as_its_authors_have_it(loss: str) -> None:
+    rule = AllocatedTarget(margin="reference", seed=2).double()
+    assert (rule.beta, rule.gamma) == (10.0, 0.4)
+    queue = rule.queue[:8].double().tolist()
+    pair = readings.reading(PAIRS, moved=0.2)
+    policy = PairLogps(
+        chosen=pair.chosen_logps,
+        rejected=pair.rejected_logps,
+        chosen_tokens=pair.chosen_tokens,
+        rejected_tokens=pair.rejected_tokens,
+    )
+    reference = ReferenceScores(chosen_logps=pair.reference_chosen_logps, rejected_logps=pair.reference_rejected_logps)
+    objective = agreed(objective_of(loss), rule)
+    chosen, rejected = objective.sides(policy, reference)
+    shaping = rule(PromptFeatures(pairs=PAIRS), chosen - rejected)
+    gaps = [10.0 * h for h in means(pair)[1]]
+    gammas = allocated(queue + gaps, 4.0, 10.0)[-PAIRS:]
+    wanted = [nll(gap - (gamma - 4.0)) for gap, gamma in zip(gaps, gammas, strict=True)]
+    assert objective.losses(policy, reference, shaping).tolist() == pytest.approx(wanted, rel=1e-9)
+    assert objective.unit == "nats per token"

@@ -50,8 +50,9 @@ class AlphaTarget(BatchRule):
         cost="one gather of a number a pair",
         source="Wu et al. 2025, https://arxiv.org/abs/2410.10148",
         deviates=(
-            "s is at least 1e-3, for a policy that is its reference; evaluation moves nothing; start: zero, as in the "
-            "authors' code, gives targets of several nats per token in the first steps, which start: corrected avoids"
+            "s is at least 1e-3, for a policy that is its reference; evaluation and a batch of one pair move "
+            "nothing; start: zero, as in the authors' code, gives targets of several nats per token in the first "
+            "steps, which start: corrected avoids"
         ),
         checked="code",
     )

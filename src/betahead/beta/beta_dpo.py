@@ -52,7 +52,7 @@ class BatchAdaptiveBeta(FilteredRule):
         source=_WU,
         deviates=(
             "s is at least 1e-3 (its code gives NaN where policy and reference are the same); one draw for all ranks, "
-            "and the mean over all pairs kept; evaluation keeps every pair and moves nothing"
+            "and the mean over all pairs kept; evaluation and a batch of one pair keep every pair and move nothing"
         ),
         checked="code",
     )

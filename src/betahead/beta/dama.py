@@ -57,7 +57,7 @@ class BoundedRatioBeta(FilteredRule):
         source="Lu et al. 2025, https://arxiv.org/abs/2502.01943",
         deviates=(
             "pairs of text have no CLIP score: a reward model's margin takes its place, or nothing; one draw for all "
-            "ranks; evaluation keeps every pair and moves nothing"
+            "ranks; evaluation and a batch of one pair keep every pair and move nothing"
         ),
         checked="code",
     )

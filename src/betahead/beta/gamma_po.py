@@ -16,6 +16,14 @@ from betahead.types import PromptFeatures, Shaping
 
 _QUEUE, _POOL, _SEEDED, _STEPS = 2048, 256, 8, 20
 
+Margin = Literal["policy", "reference", "reference_sums"]
+# What the margin is, and the β and γ₀/β that go with its unit.
+_MARGINS: dict[Margin, tuple[MarginOf, float, float]] = {
+    "policy": ("policy", 10.0, 0.4),
+    "reference": ("reference_means", 10.0, 0.4),
+    "reference_sums": ("reference", 0.1, 40.0),
+}
+
 
 def allocation(
     gaps: Float[Tensor, " pool"], counted: Bool[Tensor, " pool"], *, gamma: float, temperature: float
@@ -47,10 +55,11 @@ class AllocatedTarget(BatchRule):
     """Target γ_i/β (or (γ_i − γ₀)/β) with γ_i from `allocation` over the batch and a sample of the latest pairs.
 
     Args:
-        beta: β > 0; per nat a token for the margin of the policy alone.
-        gamma: γ₀/β ≥ 0; 0 leaves no target.
+        beta: β > 0; per nat a token, 10 when None, or per nat with `reference_sums`, 0.1 when None.
+        gamma: γ₀/β ≥ 0; 0 leaves no target. None is 0.4 nats a token, or 40 nats with `reference_sums`.
         temperature: τ > 0 of the KL that holds the shares together; the larger, the more equal.
-        margin: `policy` takes SimPO's margin, of which γ_i is the target, `reference` DPO's, whose target has mean 0.
+        margin: `policy` takes SimPO's margin, of which γ_i is the target; `reference` that of means per token to the
+            reference, as the authors' DPO form has it, whose target has mean 0; `reference_sums` DPO's own, likewise.
         seed: of the samples, in [0, 2³²).
 
     Raises:
@@ -71,14 +80,14 @@ class AllocatedTarget(BatchRule):
         formula=(
             "g_i = β·h_i over the batch and latest pairs, 256 together\n"
             "p = argmin of mean(−log σ(g_i − γ₀·n·p_i)) + τ·KL(p ‖ uniform), 20 exponentiated-gradient steps\n"
-            "target_i = γ₀·n·p_i/β (margin: policy) or γ₀·(n·p_i − 1)/β (reference)"
+            "target_i = γ₀·n·p_i/β (margin: policy) or γ₀·(n·p_i − 1)/β (reference, reference_sums)"
         ),
         cost="one gather of a number a pair, a queue of 2,048 numbers; no reference with margin: policy",
         source="Sun et al. 2025, https://arxiv.org/abs/2506.03690",
         deviates=(
             "one queue for all ranks instead of one each; evaluation reads the queue and adds nothing to it; "
-            "margin: reference sums h over tokens where the authors' code averages, so that their β of 10 does not "
-            "carry over: say beta over and gamma times an answer's number of tokens, 0.1 and 40 for 100"
+            "margin: reference_sums is not the authors', whose h is of means per token: its beta and gamma are theirs "
+            "for answers of 100 tokens"
         ),
         checked="code",
     )
@@ -87,19 +96,22 @@ class AllocatedTarget(BatchRule):
 
     def __init__(
         self,
-        beta: float = 10.0,
-        gamma: float = 0.4,
+        beta: float | None = None,
+        gamma: float | None = None,
         temperature: float = 10.0,
-        margin: Literal["policy", "reference"] = "policy",
+        margin: Margin = "policy",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.beta = number("beta", beta, "a positive number", 0, inside=False)
-        self.gamma = number("gamma", gamma, "a number that is at least 0", 0)
+        one_of("margin", margin, tuple(_MARGINS))
+        self.margin: Margin = margin
+        self.margin_of, own_beta, own_gamma = _MARGINS[margin]
+        self.beta = number("beta", own_beta if beta is None else beta, "a positive number", 0, inside=False)
+        self.gamma = number("gamma", own_gamma if gamma is None else gamma, "a number that is at least 0", 0)
         self.temperature = number("temperature", temperature, "a positive number", 0, inside=False)
-        one_of("margin", margin, ("policy", "reference"))
-        self.margin: Literal["policy", "reference"] = margin
-        self.margin_of: MarginOf = margin
+        if margin == "reference":
+            # Of the losses with a reference, this one has the rule's margin by itself.
+            self.links = frozenset({"sigmoid", "sigmoid_norm", "robust", "hinge"})
         self.seed = checked_seed(seed)
         queue = torch.zeros(_QUEUE)
         queue[:_SEEDED] = torch.randn(_SEEDED, generator=torch.Generator().manual_seed(self.seed))

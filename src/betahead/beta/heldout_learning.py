@@ -19,6 +19,11 @@ class HeldOutLearning(LearningMode):
     The trainer takes some of the training prompts away and follows the derivative that the policy's step has on the
     loss of their pairs, −log σ(β₀·h). A loop of one's own that does not do so leaves the head as it is.
 
+    Coupled features are refused. The row's derivative by β is −(β₀/β²)·H(σ(βh)), H the binary entropy: below 0 for
+    every pair under either label, so that a policy that felt it would raise β without end and learn no preference by
+    it; and what it would have to be given instead, the head's own derivative, is a learning rate smaller than the
+    policy's gradient.
+
     Args:
         held_out_share: of the training prompts, in (0, 0.5); default 0.1.
         held_out_pairs: pairs of an estimate, over all ranks; default 8.

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from betahead.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class KLSampling:
@@ -18,3 +20,20 @@ class KLSampling:
     prompts: int
     max_new_tokens: int
     key: str = "beta.learning.kl_from"
+
+
+def check_measured(asked: KLSampling | None, steps: int) -> None:
+    """Refuse a training that is over before an estimate could move anything.
+
+    Args:
+        asked: what a rule asks for, None for nothing.
+        steps: of the whole training.
+
+    Raises:
+        ConfigError: when the first estimate would come with the last step, or not at all.
+    """
+    if asked is not None and asked.every >= steps:
+        raise ConfigError(
+            f"`{asked.key.removesuffix('kl_from')}kl_every` must be below the number of steps, {steps:,}, but is "
+            f"{asked.every:,} instead, so that β would never follow a KL; lower it or train longer."
+        )

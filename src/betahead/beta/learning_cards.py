@@ -38,16 +38,25 @@ LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
             cost="answers sampled every few steps, or nothing with kl_from: answers",
             source=_OWN,
             checked="",
+            refuses=(
+                "losses without a reference",
+                "beta.prior_on other than each with allocation: joint",
+                "what its allocation is refused with, under that name",
+            ),
         ),
         "heldout": MethodCard(
             title="Held-out",
             formula="the head follows d/dβ of −log σ(β₀·h) on held-out prompts after the policy's step",
-            cost="two passes over a few held-out pairs at a step",
+            cost=(
+                "two forward passes over the pairs of a step, forward and backward over held_out_pairs, two copies of "
+                "the trained weights"
+            ),
             source=_OWN,
             deviates="clipping's factor is held fixed; without clipping the derivative is that of the step",
             checked="",
             refuses=(
-                "beta.couple: true",
+                "beta.couple: true, with which the policy would raise β without end, whatever the labels say",
+                "training pairs of a single prompt",
                 "optimizers other than torch's SGD, Adam and AdamW, or with amsgrad or maximize",
                 "FSDP and DeepSpeed",
                 "fp16",

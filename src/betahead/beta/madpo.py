@@ -42,6 +42,8 @@ class RewardMarginWeight(BetaRule):
     kind: ClassVar[str] = "madpo"
     reads: ClassVar[Reads] = "pair"
     weighs: bool = True
+    # A flipped label has another likelihood under the reward model, and so another weight.
+    smooths: bool = False
     card: ClassVar[MethodCard] = MethodCard(
         title="MADPO",
         formula=(

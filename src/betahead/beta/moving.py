@@ -16,6 +16,9 @@ make a target of noise."""
 class MovingMoments(nn.Module):
     """Exponentially weighted mean and standard deviation of batches: x ← momentum·x + (1 − momentum)·(that of a batch).
 
+    A batch of one pair, such as the last of an epoch may be, is measured and moves nothing: it has no deviation, and
+    its mean would count like that of a whole batch.
+
     Args:
         momentum: in [0, 1).
         start: both begin at 0; `zero` leaves them biased to it for the first dozens of batches, as the released codes
@@ -42,7 +45,8 @@ class MovingMoments(nn.Module):
     def forward(self, values: Float[Tensor, " pairs"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Mean and deviation to measure these values by, moved by them first when the module is in training.
 
-        Evaluation moves nothing; before anything was moved it takes the moments of the values themselves.
+        Evaluation and a single value move nothing; before anything was moved the moments are those of the values
+        themselves.
 
         Args:
             values: those of all ranks, at least one.
@@ -53,9 +57,9 @@ class MovingMoments(nn.Module):
         Gradient:
             None.
         """
-        # One value has no unbiased deviation; 0 says that nothing is known of it.
+        # One value has no unbiased deviation; 0 leaves it with the smallest.
         found = torch.stack([values.mean(), values.std(correction=min(1, len(values) - 1))]).to(self.mean)
-        if self.training:
+        if self.training and len(values) > 1:
             self.batches.add_(1)
             self.mean.lerp_(found[0], 1.0 - self.momentum)
             self.deviation.lerp_(found[1], 1.0 - self.momentum)

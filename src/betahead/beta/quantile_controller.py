@@ -34,8 +34,9 @@ def quantile(values: Float[Tensor, " pairs"], q: float) -> Float[Tensor, ""]:
 class QuantileController(BatchRule):
     """β ← clip(β·exp(rate·tanh(gain·(p̂ − δ)/√(δ(1 − δ)/n)))), p̂ the share of n margins that reach T.
 
-    T is the moving (1 − δ)-quantile of the margins. A batch is weighed with the β from before it. The factor is
-    positive, so β is, and bounds end the drift of a controller whose share never meets δ.
+    T is the moving (1 − δ)-quantile of the margins. A batch is weighed with the β from before it; one of a single pair,
+    whose quantiles are all the same, moves neither. The factor is positive, so β is, and bounds end the drift of a
+    controller whose share never meets δ.
 
     Args:
         initial_beta: β₀ > 0, within the bounds.
@@ -68,7 +69,8 @@ class QuantileController(BatchRule):
         source="S. Y. Han 2026, https://github.com/SeanYHan888/dynamic-dpo-v1",
         deviates=(
             "a lower bound above 0; T begins as the mean of the first batches' quantiles, not as the quantile of all "
-            "their margins, which would have to be kept; margins of all ranks; evaluation moves nothing"
+            "their margins, which would have to be kept; margins of all ranks; evaluation and a batch of one pair move "
+            "nothing"
         ),
         checked="code",
     )
@@ -114,6 +116,8 @@ class QuantileController(BatchRule):
         return plain_shaping(margin, beta=beta)
 
     def _move(self, gaps: Float[Tensor, " everyone"]) -> None:
+        if len(gaps) == 1:
+            return
         warm = self.batches < self.warmup
         self.batches.add_(1)
         new = torch.where(warm, 1.0 / self.batches.to(gaps.dtype), self.momentum)

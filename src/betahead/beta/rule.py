@@ -18,9 +18,10 @@ from betahead.types import PromptFeatures, Shaping
 Reads = Literal["nothing", "prompt", "batch", "pair"]
 """What decides a rule's β."""
 
-MarginOf = Literal["reference", "policy"]
-"""What the margin h of a rule is measured against: the reference (of sums, or of means where the link says so), or
-nothing, which is the difference of the policy's own mean log-probabilities per token."""
+MarginOf = Literal["reference", "reference_means", "policy"]
+"""What the margin h of a rule is: measured against the reference (of sums, or of means where the link says so), the
+same of means per token whatever the link says, or the difference of the policy's own mean log-probabilities per token.
+"""
 
 
 def _alone(of: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ class BetaRule(nn.Module, ABC):
         margin_of: what h is measured against.
         weighs: the weight of its shaping is not 1, so that a loss must keep pairs apart.
         moves_target: the target of its shaping is not 0, so that a loss must have a margin to take it from.
+        smooths: label smoothing has a meaning with it.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
         couple: whether gradient may flow from β through the prompt features into the policy.
         ppl_from: whose perplexity of the prompt is read.
@@ -72,6 +74,7 @@ class BetaRule(nn.Module, ABC):
     margin_of: MarginOf = "reference"
     weighs: bool = False
     moves_target: bool = False
+    smooths: bool = True
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)
     held_out: HeldOut | None = None
 

@@ -14,7 +14,8 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
     Raises:
         ConfigError: for a loss that the rule is not made for, that has no place for the target which the rule moves or
             for its weights, that compares with a reference where the rule's margin does not, or with none where the
-            rule reads one; and for anchors alone, on which no rule acts.
+            rule reads one; for losses of different margins where the rule reads the margin, or smoothed labels where
+            it knows none; and for anchors alone, on which no rule acts.
     """
     if not objective.compared and rule.kind != "fixed":
         raise ConfigError(
@@ -38,14 +39,20 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
             f"`loss.kind` must be a loss that keeps pairs apart with `beta.kind: {rule.kind}`, which weighs them, but "
             f"is {together[0]} instead, in which they act on one another; use another of the two."
         )
+    _check_smoothing(objective, rule)
     if rule.margin_of == "reference":
+        _check_one_margin(objective, rule)
         return objective
+    if rule.margin_of == "reference_means":
+        why = f"`beta.kind: {rule.kind}`, whose margin is one of means per token"
+        _check_reads(objective, ("margin",), why, own_target=False)
+        return replace(objective, margin="reference_means")
     why = f"`beta.kind: {rule.kind}`, whose margin is the policy's own"
     _check_reads(objective, ("margin",), why)
     divergence = objective.settings.f_divergence_type
     if divergence != "reverse_kl":
         raise ConfigError(f"`loss.f_divergence_type` must be left out with {why}, but is {divergence} instead.")
-    return replace(objective, policy_means=True)
+    return replace(objective, margin="policy_means")
 
 
 def reads_reference(objective: Objective, rule: BetaRule) -> bool:
@@ -59,6 +66,26 @@ def measures_from_reference(rule: BetaRule) -> bool:
     # A rule that reads pairs without deciding by them takes its KL from their answers.
     from_answers = Need.PAIR in rule.needs and rule.reads in ("nothing", "prompt")
     return bool(rule.of_reference) or rule.kl_sampling is not None or from_answers
+
+
+def _check_smoothing(objective: Objective, rule: BetaRule) -> None:
+    smoothing = objective.settings.label_smoothing
+    if smoothing > 0.0 and not rule.smooths:
+        raise ConfigError(
+            f"`loss.label_smoothing` must be 0 with `beta.kind: {rule.kind}`, whose weights are those of the labels "
+            f"as they stand, but is {smoothing} instead; leave it out, or use another rule."
+        )
+
+
+def _check_one_margin(objective: Objective, rule: BetaRule) -> None:
+    """A batch decides by its margins, in their unit: a β of means is none for sums, and one of sums none for means."""
+    rows = [LOSSES[kind] for kind in objective.compared]
+    if rule.reads == "batch" and len({(row.needs_reference, row.per_token) for row in rows}) > 1:
+        raise ConfigError(
+            f"`loss.kind` must be losses of one margin with `beta.kind: {rule.kind}`, which reads it, but is "
+            f"{', '.join(objective.compared)} instead, whose margins differ in their reference or in what they are a "
+            "mean of; use one of them, or `beta.kind: fixed`."
+        )
 
 
 def _check_reads(objective: Objective, readings: tuple[Reads, ...], why: str, *, own_target: bool = True) -> None:

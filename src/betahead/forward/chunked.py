@@ -1,10 +1,11 @@
-"""Log-probabilities of selected tokens from hidden states, a few tokens at a time.
+"""Log-probabilities of selected tokens from hidden states, a few tokens and a part of the vocabulary at a time.
 
-The logits of a chunk are made, read and thrown away; the backward pass makes them again. So what is held at once
+The logits of such a tile are made, read and thrown away; the backward pass makes them again. So what is held at once
 depends neither on the number of tokens nor on the vocabulary. The loss of a pair may be weighted by what only the
 whole batch knows, which is why the gradient is not computed on the way forward.
 """
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -20,11 +21,18 @@ from betahead.forward.token_logps import at_least_float32, token_logps
 # Logits held at once: what stays in a CPU's cache, and what keeps a GPU busy without filling it (half a GiB).
 _HOST_LOGITS = 2**23
 _DEVICE_LOGITS = 2**27
+# Tokens × words of a tile on a CPU: 8 MiB of float32, wide and high enough for its matrix products.
+_HOST_TILE = (512, 4096)
 
 
 def chunk_tokens(vocab: int, device: torch.device) -> int:
     """Tokens whose logits are held at once."""
     return max(1, (_HOST_LOGITS if device.type == "cpu" else _DEVICE_LOGITS) // vocab)
+
+
+def tile(vocab: int, device: torch.device) -> tuple[int, int]:
+    """Tokens, and words of the vocabulary, whose logits are held at once where the weight can be cut."""
+    return _HOST_TILE if device.type == "cpu" else (chunk_tokens(vocab, device), vocab)
 
 
 def chunked_token_logps(
@@ -33,6 +41,7 @@ def chunked_token_logps(
     head: LogitHead,
     *,
     chunk: int | None = None,
+    words: int | None = None,
     tied: TiedGradient | None = None,
 ) -> Float[Tensor, " tokens"]:
     """The log-probability of each label, `log softmax(head(hidden))[label]`, without the logits of all tokens.
@@ -42,6 +51,7 @@ def chunked_token_logps(
         labels: token ids.
         head: from states to logits.
         chunk: tokens at a time; None for what suits the device. It changes rounding only.
+        words: of the vocabulary at a time; the same. A head that only its module can apply is never cut.
         tied: takes the gradient of the head's weight, for an embedding that hands it on; None to hand it on here.
 
     Returns:
@@ -52,9 +62,10 @@ def chunked_token_logps(
         do not.
     """
     linear = head.linear
-    size = chunk or chunk_tokens(head.vocab, hidden.device)
     if linear is None:
-        return _through_module(hidden, labels, head, size)
+        return _through_module(hidden, labels, head, chunk or chunk_tokens(head.vocab, hidden.device))
+    high, wide = tile(head.vocab, hidden.device)
+    size = (chunk or high, words or wide)
     weight: Tensor = linear.weight
     bias = cast("Tensor | None", linear.bias)
     kind = hidden.device.type
@@ -92,20 +103,24 @@ class _ChunkedLogps(torch.autograd.Function):
         labels: Tensor,
         scale: float,
         softcap: float | None,
-        size: int,
+        size: tuple[int, int],
         tied: TiedGradient | None,
     ) -> Tensor:
         precise = at_least_float32(hidden[:0]).dtype
         logps = hidden.new_empty(labels.shape, dtype=precise)
         totals = torch.empty_like(logps)
-        for start in range(0, labels.shape[0], size):
-            here = slice(start, start + size)
-            logits = shaped_logits(_raw(hidden[here], weight, bias), scale, softcap)
-            # One fused pass over the logits, several times quicker than logsumexp on a CPU.
-            normal = torch.log_softmax(logits, dim=-1)
-            at = labels[here].unsqueeze(-1)
-            logps[here] = normal.gather(-1, at).squeeze(-1)
-            totals[here] = logits.gather(-1, at).squeeze(-1) - logps[here]
+        high, wide = size
+        for start in range(0, labels.shape[0], high):
+            here = slice(start, start + high)
+            parts = (
+                _part(hidden[here], *_cut(weight, bias, words), labels[here] - words.start, scale, softcap)
+                for words in _spans(weight.shape[0], wide)
+            )
+            own, total = next(parts)
+            for more, normal in parts:  # a label is in one part; in the others it counts nothing
+                own, total = own + more, torch.logaddexp(total, normal)
+            totals[here] = total
+            logps[here] = own - total
         ctx.save_for_backward(hidden, weight, bias, labels, totals)
         ctx.scale, ctx.softcap, ctx.size, ctx.tied = scale, softcap, size, tied
         return logps
@@ -120,28 +135,26 @@ class _ChunkedLogps(torch.autograd.Function):
         by_hidden = torch.empty_like(hidden) if wants_hidden else None
         by_weight = torch.zeros_like(weight, dtype=precise) if wants_weight else None
         by_bias = torch.zeros_like(bias, dtype=precise) if wants_bias else None
-        for start in range(0, labels.shape[0], ctx.size):
-            here = slice(start, start + ctx.size)
-            states, slope = hidden[here], given[here].unsqueeze(-1)
-            logits = shaped_logits(_raw(states, weight, bias), ctx.scale, ctx.softcap)
-            bend = None if ctx.softcap is None else 1.0 - (logits / ctx.softcap).square_()
-            # softmax − one-hot, in place of the logits; its sign and the incoming gradient are put on the small side.
-            excess = logits.sub_(totals[here].unsqueeze(-1)).exp_()
-            excess.scatter_add_(-1, labels[here].unsqueeze(-1), torch.full_like(slope, -1.0, dtype=precise))
-            if bend is not None:
-                excess.mul_(bend)
-            small = excess.to(weight.dtype)
-            slope = slope.to(precise) * -ctx.scale
-            if by_hidden is not None:
-                by_hidden[here] = (small @ weight).to(precise).mul_(slope).to(hidden.dtype)
-            if by_weight is not None:
-                pushed = (states.to(precise) * slope).to(weight.dtype)
-                if by_weight.dtype == weight.dtype:
-                    by_weight.addmm_(small.t(), pushed)
-                else:
-                    by_weight.add_(small.t() @ pushed)
-            if by_bias is not None:
-                by_bias.add_((excess * slope).sum(dim=0))
+        high, wide = ctx.size
+        for start in range(0, labels.shape[0], high):
+            here = slice(start, start + high)
+            states = hidden[here]
+            # The sign of softmax − one-hot and the incoming gradient are put on the small side.
+            slope = given[here].unsqueeze(-1).to(precise) * -ctx.scale
+            pushed = (states.to(precise) * slope).to(weight.dtype)
+            pulled = torch.zeros_like(states, dtype=precise) if by_hidden is not None else None
+            for words in _spans(weight.shape[0], wide):
+                part, offset = _cut(weight, bias, words)
+                excess = _excess(states, part, offset, labels[here] - words.start, totals[here], ctx.scale, ctx.softcap)
+                small = excess.to(weight.dtype)
+                if pulled is not None:
+                    _add_product(pulled, small, part)
+                if by_weight is not None:
+                    _add_product(by_weight[words], small.t(), pushed)
+                if by_bias is not None:
+                    by_bias[words].add_((excess * slope).sum(dim=0))
+            if by_hidden is not None and pulled is not None:
+                by_hidden[here] = pulled.mul_(slope).to(hidden.dtype)
         if by_weight is not None and ctx.tied is not None:
             ctx.tied.add(by_weight)
             by_weight = None
@@ -155,6 +168,55 @@ class _ChunkedLogps(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _spans(vocab: int, wide: int) -> Iterator[slice]:
+    """The vocabulary in parts."""
+    return (slice(start, min(start + wide, vocab)) for start in range(0, vocab, wide))
+
+
+def _cut(weight: Tensor, bias: Tensor | None, words: slice) -> tuple[Tensor, Tensor | None]:
+    """The rows of the head that predict these words."""
+    return weight[words], None if bias is None else bias[words]
+
+
+def _part(
+    states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Each label's logit, 0 for one that is not among these words, and log Σ exp of the logits."""
+    logits = shaped_logits(_raw(states, weight, bias), scale, softcap)
+    # One fused pass over the logits, several times quicker than logsumexp on a CPU.
+    normal = torch.log_softmax(logits, dim=-1)
+    total = logits.amax(dim=-1) - normal.amax(dim=-1)
+    at = labels.clamp(0, weight.shape[0] - 1)
+    own = logits.gather(-1, at.unsqueeze(-1)).squeeze(-1)
+    return own.masked_fill(at != labels, 0.0), total
+
+
+def _excess(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    totals: Tensor,
+    scale: float,
+    softcap: float | None,
+) -> Tensor:
+    """softmax − one-hot by raw logit, in place of the logits."""
+    logits = shaped_logits(_raw(states, weight, bias), scale, softcap)
+    bend = None if softcap is None else 1.0 - (logits / softcap).square_()
+    excess = logits.sub_(totals.unsqueeze(-1)).exp_()
+    at = labels.clamp(0, weight.shape[0] - 1)
+    excess.scatter_add_(-1, at.unsqueeze(-1), -(at == labels).to(excess.dtype).unsqueeze(-1))
+    return excess if bend is None else excess.mul_(bend)
+
+
+def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
+    """into += left · right, whose product may be of a lower precision."""
+    if into.dtype == right.dtype:
+        into.addmm_(left, right)
+    else:
+        into.add_(left @ right)
 
 
 def _raw(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

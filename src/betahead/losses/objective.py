@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,13 +26,14 @@ class Objective:
         kinds: rows of `losses.table.LOSSES`.
         weights: of each.
         settings: shared by all that read them.
-        policy_means: margins are of the policy's own mean log-probabilities per token, because the rule has them so.
+        margin: what margins are of: the log-ratios that each loss has (`loss`), or, because the rule has them so, means
+            per token of the policy alone (`policy_means`) or beside the reference (`reference_means`).
     """
 
     kinds: tuple[str, ...] = ("sigmoid",)
     weights: tuple[float, ...] = (1.0,)
     settings: LossSettings = field(default_factory=LossSettings)
-    policy_means: bool = False
+    margin: Literal["loss", "policy_means", "reference_means"] = "loss"
 
     @property
     def rows(self) -> tuple[Loss, ...]:
@@ -79,7 +80,7 @@ class Objective:
         """What the margin is measured in."""
         divergence = self.settings.f_divergence_type
         unit = "nats" if divergence == "reverse_kl" or not self.main.other_divergences else f"f′ of {divergence}"
-        return f"{unit} per token" if self.main.per_token or self.policy_means else unit
+        return f"{unit} per token" if self._averages(self.main) else unit
 
     def sides(self, policy: PairLogps, reference: ReferenceScores | None) -> tuple[Pairs, Pairs]:
         """What stands for the log-ratios of chosen and rejected answers in the main loss; their difference is h.
@@ -137,7 +138,10 @@ class Objective:
         return whole if anchored is None else whole + anchored
 
     def _compares(self, row: Loss) -> bool:
-        return row.needs_reference and not self.policy_means
+        return row.needs_reference and self.margin != "policy_means"
+
+    def _averages(self, row: Loss) -> bool:
+        return row.per_token or self.margin != "loss"
 
     def _sides_of(self, row: Loss, policy: PairLogps, reference: ReferenceScores | None) -> tuple[Pairs, Pairs]:
         compares = self._compares(row)
@@ -146,8 +150,7 @@ class Objective:
         if compares:
             score, coefficient = DIVERGENCES[self.settings.f_divergence_type], self.settings.f_alpha_divergence_coef
             chosen, rejected = score(chosen, coefficient), score(rejected, coefficient)
-        means = row.per_token or self.policy_means
-        return per_token_of(chosen, rejected, policy) if means else (chosen, rejected)
+        return per_token_of(chosen, rejected, policy) if self._averages(row) else (chosen, rejected)
 
     def _loss_of(
         self, row: Loss, policy: PairLogps, reference: ReferenceScores | None, shaping: Shaping, shift: Tensor | None

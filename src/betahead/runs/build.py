@@ -163,13 +163,18 @@ def fitted_reference(
     held_out = held_out_prompts(config.data, config.seed)
     documents = fit_documents(fit, config.data, held_out)
     above = next(folder for folder in near.absolute().parents if folder.is_dir())
-    folder = Path(tempfile.mkdtemp(prefix=".betahead-fit-", dir=above))
+    folder = Path(tempfile.mkdtemp(prefix=fit_prefix(near), dir=above))
     try:
         spec = _spec(fit, steps)
         report = fit_small_model(documents, folder, spec=spec, seed=config.seed, on_progress=on_progress)
         yield Fitted(folder=folder, report=report, held_out=frozenset(held_out))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def fit_prefix(output: Path) -> str:
+    """How the names of folders begin in which a reference is fitted for a run; they lie beside its own."""
+    return f".betahead-fit-{output.name}-"
 
 
 def _spec(fit: SmallFit, steps: int | None) -> Any:

@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from betahead.beta.kl_sampling import check_measured
 from betahead.beta.rule import BetaRule
 from betahead.data.lengths import tokens_of_rows
 from betahead.runs.build import Data
@@ -27,7 +28,8 @@ def check_fits(
         The number of steps.
 
     Raises:
-        ConfigError: for pairs, answers or a tokenizer larger than the model, no step, or an unusable schedule.
+        ConfigError: for pairs, answers or a tokenizer larger than the model, no step, fewer than a rule waits for, or
+            an unusable schedule.
         DataError: for pairs of a single prompt with a rule that wants prompts of its own.
     """
     check_sizes(model, tokenizer, data.train, data.held_out)
@@ -38,4 +40,5 @@ def check_fits(
     _, followed = held_apart(data.train, rule.held_out, args.seed)
     steps = steps_of(len(data.train) - (0 if followed is None else len(followed)), args)
     check_schedule(args, steps)
+    check_measured(rule.kl_sampling, steps)
     return steps

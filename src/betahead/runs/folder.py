@@ -1,13 +1,13 @@
 """A run's folder: everything that one run leaves behind, under names that do not change.
 
 config.yaml      the resolved configuration; `betahead train config.yaml output=OTHER` repeats the run
-run.json         versions, hardware, seed, command, data fingerprints
+run.json         versions, hardware, seed, command, data fingerprints; `resumptions`, once there was one
 metrics.jsonl    one JSON object a log step
 prompts.parquet  beta and its causes for the held-out prompts, at 0, 25, 50, 75 and 100 % of training
 samples.jsonl    answers of policy and reference
 training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted; not where beta is a
                  matter of the pair or the batch, and a prompt has none of its own
-checkpoints/     the trainer's checkpoints; `DPOTrainer.train(resume_from_checkpoint=…)` continues from one
+checkpoints/     the trainer's checkpoints, from the last of which `betahead train CONFIG --resume` goes on
 policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
 failures/        what was seen when a run stopped because its loss was no number any more
 summary.json     the end result
@@ -16,10 +16,11 @@ DONE             written last: without it the run did not finish
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
+from betahead.durable import write_whole
 from betahead.errors import ConfigError
 from betahead.runs.atomic import append_line, plain, write_json, write_text
 from betahead.runs.redaction import BLOT, redacted
@@ -44,8 +45,11 @@ def check_output(path: str | Path) -> Path:
 def _problem(path: Path) -> str:
     """What the path should be and is not, "" when a run may be written there."""
     if path.is_dir() and any(path.iterdir()):
-        held = "another run" if (path / "run.json").exists() or (path / "DONE").exists() else "other files"
+        done = (path / "DONE").exists()
+        held = "another run" if (path / "run.json").exists() or done else "other files"
         remedy = "choose another (`output=runs/NAME`) or remove it"
+        if (path / "run.json").exists() and not done:
+            remedy = "go on with it (`--resume`), choose another (`output=runs/NAME`) or remove it"
         return f"be a folder of its own, but {path} holds {held} already; {remedy}"
     if path.exists() and not path.is_dir():
         return f"be a folder, but {path} is a file instead; choose another name"
@@ -141,6 +145,11 @@ class RunFolder:
         return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json, of a run that finished."""
+        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+
+    @property
     def finished(self) -> bool:
         """True once everything was written."""
         return (self.path / "DONE").is_file()
@@ -160,6 +169,14 @@ class RunFolder:
     def log_metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl; NaN and infinities become the texts "nan", "inf" and "-inf"."""
         append_line(self.metrics, row)
+
+    def keep_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Cut metrics.jsonl back to these rows of a trainer's log; what a crash has swallowed is written again."""
+        there = self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.is_file() else []
+        kept = [line for line in there[: len(history)] if line.endswith(b"\n")]
+        write_whole(self.metrics, b"".join(kept))
+        for row in history[len(kept) :]:
+            self.log_metrics({"step": row["step"], **row})
 
     def add_sample(self, row: Mapping[str, Any]) -> None:
         """Append a row to samples.jsonl."""

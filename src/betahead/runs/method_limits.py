@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+from betahead.beta.kl_sampling import KLSampling
+from betahead.beta.learning import LearningMode
+from betahead.beta.learning_cards import LEARNING_CARDS
 from betahead.beta.rule import BetaRule, Need
 from betahead.forward.agreed import measures_from_reference
 from betahead.losses.table import Loss
@@ -20,7 +23,7 @@ def needs_of_rule(rule: BetaRule) -> Iterator[str]:
     for need, words in (_OF_PROMPTS | _OF_PAIRS).items():
         if need in rule.needs:
             yield words
-    if rule.margin_of == "policy":
+    if rule.margin_of != "reference":
         yield "means per token, not sums"
 
 
@@ -37,15 +40,35 @@ def refused_with_rule(rule: BetaRule) -> Iterator[str]:
         yield "losses in which the pairs of a pass act on one another"
     if rule.links is None and rule.moves_target:
         yield "losses of both log-ratios apart, which have no place for a target; simpo, which has its own"
+    if not rule.smooths:
+        yield "loss.label_smoothing"
+    if rule.links is None and rule.reads == "batch":
+        yield "a list of losses whose margins differ: with and without reference, sums and means per token"
     if Need.PERTURBED in rule.of_reference:
         yield "reference.cache other than live; data with the reference's columns"
     if measures_from_reference(rule):
         yield "losses without a reference"
     if rule.reads == "batch":
         yield "train.max_batch_tokens, which would cut the batch; a batch of one pair"
+    yield from refused_with_sampling(rule.kl_sampling)
     for name in sorted(rule.columns):
         yield f"data without a {'positive' if name in rule.positive else 'finite'} {name} in every row"
         yield f"rows whose {name} is no number, which are dropped and counted"
+
+
+def refused_with_learning(mode: LearningMode) -> Iterator[str]:
+    """What a way of learning is refused with, a clause each."""
+    if mode.links is not None:
+        yield other_than(mode.links)
+    yield from LEARNING_CARDS[mode.kind].refuses
+    yield from refused_with_sampling(mode.kl_sampling)
+
+
+def refused_with_sampling(asked: KLSampling | None) -> Iterator[str]:
+    """What a KL from the policy's own answers is refused with, a clause each."""
+    if asked is not None:
+        yield "kl_from: samples with FSDP or DeepSpeed"
+        yield "a kl_every that is not below the number of steps"
 
 
 def needs_of_loss(row: Loss) -> Iterator[str]:

@@ -18,7 +18,14 @@ from betahead.errors import ConfigError
 from betahead.losses.modifiers import MODIFIERS
 from betahead.losses.settings import DEFAULTS as LOSS_DEFAULTS
 from betahead.losses.table import LOSSES
-from betahead.runs.method_limits import needs_of_loss, needs_of_rule, other_than, refused_with_loss, refused_with_rule
+from betahead.runs.method_limits import (
+    needs_of_loss,
+    needs_of_rule,
+    other_than,
+    refused_with_learning,
+    refused_with_loss,
+    refused_with_rule,
+)
 from betahead.runs.yaml_text import to_yaml
 
 Group = Literal["rule", "learning", "loss", "modifier", "control"]
@@ -145,7 +152,7 @@ def _learning() -> Iterator[Method]:
             needs=", ".join(f"{name} is said" for name in said if name != "kind"),
             where=f"{mode.__module__}.{mode.__qualname__}",
             defaults={name: value for name, value in made.settings.items() if name not in said and value is not None},
-            refuses=(*((other_than(made.links),) if made.links else ()), *LEARNING_CARDS[kind].refuses),
+            refuses=tuple(refused_with_learning(made)),
             yaml=to_yaml({"beta": {"kind": "learned", "learning": said}}),
             python=f"from betahead import LearnedBeta\n\nDPOTrainer(…, beta=LearnedBeta(learning={call}))",
         )

@@ -75,7 +75,9 @@ class FolderTrainer(Trainer):
     model: PreferenceModel
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write the policy as an ordinary Hugging Face folder with the rule beside it; no pickles."""
+        """Write the policy as an ordinary Hugging Face folder with the rule beside it, once for all ranks."""
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or cast("str", self.args.output_dir))
         save_model_folder(self.model, folder, cast("PreTrainedTokenizerBase | None", self.processing_class))
 

@@ -56,3 +56,11 @@ class WarnOfDrift(TrainerCallback):
                 base,
                 state.global_step,
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """How much has been told, for a checkpoint."""
+        return {"told": self.told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Tell no more than an uninterrupted training would."""
+        self.told = state["told"]

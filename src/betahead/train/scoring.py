@@ -73,6 +73,9 @@ class ReferenceScoring:
         data: the training data as they were given, see `cache_place`.
         on_scoring: told how far scoring is; by default a line is printed at its end when a cache is used.
 
+    Attributes:
+        brought: a data set brought scores along, so that what the reference is need not be what they are of.
+
     Raises:
         CacheError: see `CachedReference`.
         ConfigError: a reference that is to score every batch shares weights that are trained.
@@ -91,6 +94,7 @@ class ReferenceScoring:
         self.reference = reference
         self.rule = preference.rule
         self.wanted = preference.needs_reference
+        self.brought = False
         self.collate = collate
         self.args = args
         self.accelerator = accelerator
@@ -138,7 +142,10 @@ class ReferenceScoring:
             check_columns(dataset, self.rule)
         if dataset is None or not self.wanted:
             return dataset
-        if is_scored(dataset, self.reference.columns) or not args.precompute_ref_log_probs:
+        if is_scored(dataset, self.reference.columns):
+            self.brought = True
+            return dataset
+        if not args.precompute_ref_log_probs:
             return dataset
 
         def told(report: ScoringReport | None = None) -> None:

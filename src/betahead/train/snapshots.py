@@ -18,6 +18,7 @@ from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
 from betahead.durable import write_whole
+from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
@@ -96,9 +97,33 @@ class PromptSnapshots(TrainerCallback):
         if due:
             self._taken += len(due)
             self.tables.append(self._table(due[-1], state.global_step, args.device))
-            content = io.BytesIO()
-            pq.write_table(pa.concat_tables(self.tables), content)
-            write_whole(self.path, content.getvalue())
+            self._write()
+
+    def _write(self) -> None:
+        content = io.BytesIO()
+        pq.write_table(pa.concat_tables(self.tables), content)
+        write_whole(self.path, content.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far it is, and the plane of the first snapshot, for a checkpoint; the rows are in the file."""
+        return {"taken": self._taken, "rows": sum(table.num_rows for table in self.tables), "basis": self._basis}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave: later rows leave the file.
+
+        Raises:
+            DataError: the file lacks rows that it had.
+        """
+        self._taken, self._basis, rows = state["taken"], state["basis"], state["rows"]
+        self.tables = [pq.read_table(self.path).slice(0, rows)] if rows and self.path.is_file() else []
+        there = sum(table.num_rows for table in self.tables)
+        if there != rows:
+            raise DataError(
+                f"`{self.path}` must hold the {rows:,} rows of the snapshots before the checkpoint, but holds "
+                f"{there:,} instead; restore the file, or begin a new run."
+            )
+        if rows:
+            self._write()
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:

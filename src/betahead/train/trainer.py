@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from betahead.beta.kl_sampling import check_measured
 from betahead.beta.rule import BetaRule
 from betahead.data.lengths import tokens_of_rows
 from betahead.data.passes import Oversized, oversized
@@ -21,7 +22,7 @@ from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
 from betahead.train.calibration import Calibration, calibration_for
-from betahead.train.checkpoint import FolderTrainer, hidden_size_of
+from betahead.train.checkpoint import hidden_size_of
 from betahead.train.drift import drift_watch
 from betahead.train.given import check_given, check_reference_is_read, reference_model
 from betahead.train.heldout import following
@@ -43,6 +44,7 @@ from betahead.train.parts import (
     with_adapter,
     without_dropout,
 )
+from betahead.train.resumable import ResumableTrainer
 from betahead.train.road import road_of
 from betahead.train.scoring import OnScoring, ReferenceScoring
 from betahead.train.sizes import check_sizes
@@ -50,7 +52,7 @@ from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(FolderTrainer, WindowedTrainer):
+class DPOTrainer(ResumableTrainer, WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -236,14 +238,15 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         raise ConfigError("`predict` has nothing to return for preference pairs; use `evaluate(pairs)` instead.")
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
-        """Train as `transformers.Trainer.train` does.
+        """Train as `transformers.Trainer.train` does; see `ResumableTrainer.train` for `resume_from_checkpoint`.
 
         Raises:
-            ConfigError: without pairs to train on, or with too few for a step.
+            ConfigError: without pairs to train on, with too few for a step or for what the rule waits for, or for a
+                checkpoint that cannot be resumed.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
-        steps_of(len(self.train_dataset), self.settings)
+        check_measured(self.rule.kl_sampling, steps_of(len(self.train_dataset), self.settings))
         trained = super().train(*arguments, **keywords)
         self.scoring.finish()
         return trained

@@ -101,6 +101,34 @@ def test_the_first_step_of_a_policy_that_is_its_reference_is_finite(kind: str, p
             assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
 
 
+OF_BATCHES = sorted(kind for kind, rule in readings.RULES.items() if rule.reads == "batch")
+WRITES = {"gamma_po": {"queue", "added"}}
+"""What a pair alone is written to: a queue of pairs has a place for each."""
+
+
+@pytest.mark.parametrize("kind", OF_BATCHES)
+def test_a_last_batch_of_one_pair_is_measured_by_the_others_and_moves_no_statistic(kind: str) -> None:
+    rule = taught(kind)
+    before = {name: value.clone() for name, value in rule.state_dict().items()}
+    made = [readings.shaped(rule, readings.reading(1, seed=seed)) for seed in (3, 4)]
+    for shaping in made:
+        assert readings.slots(shaping).isfinite().all() and float(shaping.weight) == 1.0
+    moved = {name for name, value in rule.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == WRITES.get(kind, set())
+    # What it is given follows from the pair and the batches before it, but for AMaPO, whose mean is the pair's own.
+    assert torch.equal(made[0].beta, made[1].beta) == (kind not in ("beta_dpo", "dama"))
+    assert torch.equal(made[0].target, made[1].target) == (kind not in ("alpha_dpo", "gamma_po"))
+    assert kind != "amapo" or not any(shaping.target.any() for shaping in made)
+
+
+@pytest.mark.parametrize("kind", sorted(readings.LIVELY.keys() | {"alpha_dpo"}))
+def test_a_pair_alone_before_all_others_is_measured_by_itself(kind: str) -> None:
+    rule = readings.lively(kind)
+    made = readings.shaped(rule, readings.reading(1))
+    lone = readings.slots(readings.shaped(readings.lively(kind).eval(), readings.reading(1)))
+    assert torch.equal(readings.slots(made), lone)
+
+
 @pytest.mark.parametrize("kind", readings.RULES)
 def test_margins_of_any_size_give_numbers(kind: str) -> None:
     rule = readings.lively(kind)
@@ -171,7 +199,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "gamma_po-gamma": ({"gamma": -0.4}, "`beta.gamma` must be a number that is at least 0, but is -0.4 instead."),
     "gamma_po-temperature": ({"temperature": 0.0}, "`beta.temperature` must be a positive number, but is 0.0 instead."),
-    "gamma_po-margin": ({"margin": "sum"}, "`beta.margin` must be one of policy, reference, but is 'sum' instead."),
+    "gamma_po-margin": (
+        {"margin": "sum"},
+        "`beta.margin` must be one of policy, reference, reference_sums, but is 'sum' instead.",
+    ),
     "gamma_po-seed": ({"seed": True}, "`beta.seed` must be a whole number in [0, 2³²), but is True instead."),
     "amapo-beta": ({"beta": -1.0}, "`beta.beta` must be a positive number, but is -1.0 instead."),
     "dama-data": ({"data": "strength"}, "`beta.data` must be one of none, reward_margin, but is 'strength' instead."),
@@ -255,7 +286,7 @@ def test_the_quantile_is_that_of_torch() -> None:
 
 
 def test_the_queue_of_gamma_po_keeps_the_latest_gaps_and_no_more() -> None:
-    rule = AllocatedTarget(1.0, margin="reference")
+    rule = AllocatedTarget(1.0, margin="reference_sums")
     features = PromptFeatures(pairs=1000)
     for step in range(3):
         rule(features, torch.arange(1000.0) + 1000 * step)
@@ -264,13 +295,13 @@ def test_the_queue_of_gamma_po_keeps_the_latest_gaps_and_no_more() -> None:
 
 
 def test_a_batch_larger_than_the_queue_leaves_its_last_gaps_there() -> None:
-    rule = AllocatedTarget(1.0, margin="reference")
+    rule = AllocatedTarget(1.0, margin="reference_sums")
     rule(PromptFeatures(pairs=3000), torch.arange(3000.0))
     assert sorted(rule.queue.tolist()) == [float(value) for value in range(3000 - 2048, 3000)]
 
 
 def test_the_pool_of_gamma_po_holds_256_pairs_once_there_are_as_many() -> None:
-    rule = AllocatedTarget(1.0, margin="reference")
+    rule = AllocatedTarget(1.0, margin="reference_sums")
     gaps = torch.zeros(6)
     assert [int(part.sum()) for part in (rule._pool(gaps)[1], rule._pool(torch.zeros(300))[1])] == [14, 300]
     rule(PromptFeatures(pairs=500), torch.arange(500.0))

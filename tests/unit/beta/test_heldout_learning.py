@@ -1,5 +1,6 @@
 """Held-out learning as a way of learning of `LearnedBeta`."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 from betahead.beta.controls import PermutedBeta
 from betahead.beta.files import load_rule, save_rule
-from betahead.beta.heldout import HeldOut, coefficient
+from betahead.beta.heldout import HeldOut, beta_slopes, coefficient
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
+from betahead.losses.links import sigmoid
 from betahead.losses.preference import preference_loss
 
 PAIRS = 5
@@ -95,3 +97,44 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], sentence: str)
 def test_another_loss_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"`loss\.kind` must be sigmoid with this beta rule, but is hinge instead"):
         LearnedBeta(learning="heldout").check_link("hinge")
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_its_row_falls_in_beta_by_the_entropy_of_a_pair_whatever_the_label_so_that_a_coupled_policy_would_never_rest(
+    label_smoothing: float,
+) -> None:
+    level = 0.3
+    margin = torch.linspace(-20.0, 20.0, 81, dtype=torch.float64)
+    beta = torch.full_like(margin, 0.7).requires_grad_()
+    row = level / beta * sigmoid(beta * margin, beta, label_smoothing=label_smoothing)
+    (slope,) = torch.autograd.grad(row.sum(), beta)
+    p = torch.sigmoid(beta * margin).detach()
+    entropy = torch.distributions.Bernoulli(p).entropy()
+    torch.testing.assert_close(slope, -level / beta.detach() ** 2 * entropy, rtol=1e-9, atol=1e-12)
+    assert bool((slope < 0).all())
+    # A pair and its swap have the same slope: what the policy would follow knows no label.
+    torch.testing.assert_close(slope, slope.flip(0), rtol=1e-9, atol=1e-15)
+
+
+def test_a_policy_that_felt_its_row_through_the_features_would_raise_beta_on_every_prompt_under_either_label() -> None:
+    rule = tiny.built(learning="heldout", initial_beta=0.3, scatter=0.3)
+    given = tiny.features(PAIRS)
+    for sign in (1.0, -1.0):
+        hidden = given.last_hidden.clone().requires_grad_()
+        beta = rule.explain(given).beta.detach()
+        for _ in range(30):
+            now = rule.head(replace(given, last_hidden=hidden), rule.mode.log_shift()).beta
+            row = 0.3 / now * sigmoid(now * sign * margins(), now)
+            (slope,) = torch.autograd.grad(row.sum(), hidden)
+            hidden = (hidden - 0.3 * slope).detach().requires_grad_()
+        assert bool((now > beta).all())
+
+
+def test_the_derivative_that_a_coupled_policy_would_need_is_a_learning_rate_smaller_than_what_it_is_added_to() -> None:
+    beta, margin = torch.linspace(0.1, 2.0, PAIRS), margins()
+    along = torch.linspace(-0.2, 0.1, PAIRS)
+    push = coefficient(beta, margin, 0.3) / PAIRS
+    whole = beta_slopes(beta, margin, along, level=0.3, pairs=PAIRS)
+    # Beside the push it is at most |h| times what the step moves the margin by, and so vanishes with the step.
+    assert bool(((whole / push).abs() <= (margin * along).abs()).all())
+    torch.testing.assert_close(beta_slopes(beta, margin, 1e-3 * along, level=0.3, pairs=PAIRS), 1e-3 * whole)

@@ -42,10 +42,17 @@ def test_margins_that_are_all_zero_have_a_deviation_that_one_can_divide_by(start
     assert (float(mean), float(deviation)) == (0.0, pytest.approx(SMALLEST_DEVIATION))
 
 
-def test_a_batch_of_one_has_no_deviation_and_no_warning() -> None:
-    moments = MovingMoments(0.5).double()
-    mean, deviation = moments(torch.tensor([3.0], dtype=torch.float64))
-    assert (float(mean), float(deviation)) == (1.5, SMALLEST_DEVIATION)
+@pytest.mark.parametrize("start", ["zero", "corrected"])
+def test_a_batch_of_one_is_measured_by_those_before_it_and_moves_nothing(start: str) -> None:
+    moments, one = MovingMoments(0.5, start).double(), torch.tensor([3.0], dtype=torch.float64)
+    # Before all others it is measured by itself, without a warning about its deviation.
+    assert [float(value) for value in moments(one)] == [3.0, SMALLEST_DEVIATION]
+    first, second = batches(2)
+    held = moments(first)
+    assert moments(one) == held
+    alone = MovingMoments(0.5, start).double()
+    alone(first)
+    assert moments(second) == alone(second)
 
 
 def test_evaluation_moves_nothing() -> None:

@@ -1,7 +1,10 @@
 """Rules and losses: every combination trains, or is refused in one sentence that names both."""
 
 import pytest
+import torch
 
+from betahead.beta.control_levels import MatchedBeta
+from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.beta.table import METHODS
@@ -9,6 +12,7 @@ from betahead.errors import ConfigError
 from betahead.forward.agreed import agreed
 from betahead.losses.objective import objective_of
 from betahead.losses.table import LOSSES
+from betahead.types import PromptFeatures
 
 RULES = {rule.kind: rule for rule in METHODS}
 OF_TARGETS = {"odpo", "alpha_dpo", "gamma_po", "amapo"}
@@ -23,6 +27,8 @@ OF_REFERENCE = {"epsilon_dpo", "mallows", "kl_controller"}
 
 TOGETHER = {"dr_dpo", "aot", "aot_unpaired"}
 """Losses in which the pairs of a pass act on one another."""
+OF_BATCHES = {"beta_dpo", "dama", "quantile_controller"}
+"""Rules that read the margins of a batch and are made for every loss."""
 
 
 def made(kind: str) -> BetaRule:
@@ -32,11 +38,11 @@ def made(kind: str) -> BetaRule:
     return rule
 
 
-def refusal(rule: str, loss: str | list[str]) -> str | None:
+def refusal(rule: str, loss: str | list[str], smoothing: float = 0.0) -> str | None:
     """The sentence, or None where the two go together."""
-    smoothing = 0.1 if isinstance(loss, str) and LOSSES[loss].smooths == "must" else 0.0
+    needed = 0.1 if isinstance(loss, str) and LOSSES[loss].smooths == "must" else 0.0
     try:
-        agreed(objective_of(loss, label_smoothing=smoothing), made(rule))
+        agreed(objective_of(loss, label_smoothing=smoothing or needed), made(rule))
     except ConfigError as error:
         return str(error)
     return None
@@ -96,3 +102,55 @@ def test_a_rule_that_follows_the_reference_is_refused_with_a_loss_that_has_none(
     assert sentence is not None and "which moves a target, but is simpo instead." in sentence
     # The weights of WPO are the policy's own.
     assert refusal("wpo", "simpo") is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_reads_margins_is_refused_with_losses_whose_margins_are_not_one(rule: str) -> None:
+    for losses in (["simpo", "sigmoid"], ["sigmoid", "ipo"], ["hinge", "sigmoid_norm"]):
+        if rule not in OF_BATCHES:
+            assert "of one margin" not in (refusal(rule, losses) or "")
+            continue
+        assert refusal(rule, losses) == (
+            f"`loss.kind` must be losses of one margin with `beta.kind: {rule}`, which reads it, but is "
+            f"{', '.join(losses)} instead, whose margins differ in their reference or in what they are a mean of; use "
+            "one of them, or `beta.kind: fixed`."
+        )
+        # Each by itself is a margin, as in the β-SimPO of its authors; so are losses that share theirs, and an anchor.
+        assert all(refusal(rule, loss) is None for loss in losses)
+        assert refusal(rule, ["sigmoid", "hinge", "nca_pair", "sft"]) is None
+    assert refusal("fixed", ["simpo", "sigmoid"]) is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_labels_are_smoothed_with_every_rule_but_one_whose_weights_are_those_of_the_labels(rule: str) -> None:
+    sentence = (
+        "`loss.label_smoothing` must be 0 with `beta.kind: madpo`, whose weights are those of the labels as they "
+        "stand, but is 0.1 instead; leave it out, or use another rule."
+    )
+    assert refusal(rule, ["sigmoid", "sft"], 0.1) == (sentence if rule == "madpo" else None)
+
+
+def test_the_weight_of_a_flipped_label_is_another_one_so_that_smoothing_would_weigh_it_wrongly() -> None:
+    rule = made("madpo")
+    reward = torch.tensor([-3.0, 0.5, 2.0, 9.0])
+    own, flipped = (
+        rule(PromptFeatures(pairs=4, columns={"reward_margin": sign * reward}), torch.zeros(4)).weight
+        for sign in (1.0, -1.0)
+    )
+    assert (own - flipped).abs().min() > 1e-3
+
+
+def test_a_control_is_refused_with_what_the_rule_inside_is_refused_with() -> None:
+    with pytest.raises(ConfigError, match=r"^`loss\.label_smoothing` must be 0 with `beta\.kind: matched`"):
+        agreed(objective_of("sigmoid", label_smoothing=0.1), MatchedBeta(made("madpo")))
+
+
+def test_means_beside_a_reference_leave_a_margin_of_the_policy_alone_no_place() -> None:
+    rule = AllocatedTarget(margin="reference")
+    rule.links = None
+    assert agreed(objective_of(["sigmoid", "ipo"]), rule).margin == "reference_means"
+    with pytest.raises(ConfigError, match=r"which moves a target, but is simpo instead\.$"):
+        agreed(objective_of("simpo"), rule)
+    rule.moves_target = False
+    with pytest.raises(ConfigError, match=r"whose margin is one of means per token, but is aot instead\.$"):
+        agreed(objective_of("aot"), rule)

@@ -57,7 +57,7 @@ def exactly(trainer: DPOTrainer, samples: int = 40) -> KLToReference:
 
 
 def test_a_policy_that_has_not_moved_is_at_zero_and_one_that_has_is_not(tmp_path: Path) -> None:
-    trainer = trainer_for(tmp_path, budget(), max_steps=3)
+    trainer = trainer_for(tmp_path, budget(), max_steps=4)
     assert trainer.kl_estimates is not None
     assert trainer.kl_estimates.measured(3) == pytest.approx(0.0, abs=1e-6)
     trainer.train()
@@ -185,3 +185,21 @@ def test_a_language_model_ends_near_its_budget_wherever_beta_starts(beta: float,
     )
     trainer.train()
     assert exactly(trainer).kl.nats == pytest.approx(1.0, rel=0.2)
+
+
+@pytest.mark.parametrize(("every", "refused"), [(2, False), (3, True), (40, True)])
+def test_a_training_that_is_over_before_an_estimate_could_move_beta_is_refused(
+    every: int, refused: bool, tmp_path: Path
+) -> None:
+    trainer = trainer_for(tmp_path, budget(kl_every=every), max_steps=3)
+    if not refused:
+        trainer.train()
+        assert of(trainer).log_level.item() != 0.0
+        return
+    with pytest.raises(ConfigError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        f"`beta.learning.kl_every` must be below the number of steps, 3, but is {every} instead, so that β would never "
+        "follow a KL; lower it or train longer."
+    )
+    assert trainer.state.global_step == 0
