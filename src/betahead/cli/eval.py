@@ -119,7 +119,7 @@ def _bar(pairs: int) -> Generator[Callable[[int], None]]:
 
 def _refuse_changed_data(opened: "OpenedRun") -> None:
     """What was held out follows from the data: of changed data, prompts that were trained on would seem held out."""
-    from betahead.data.sources import expanded
+    from betahead.data.paths import expanded
     from betahead.runs.record import data_fingerprint
 
     source = opened.config.data.train
@@ -133,7 +133,7 @@ def _refuse_changed_data(opened: "OpenedRun") -> None:
 
 def _refuse_training_data(opened: "OpenedRun", source: str) -> None:
     """Accuracy on what was trained on says nothing of what is held out."""
-    from betahead.data.sources import expanded
+    from betahead.data.paths import expanded
     from betahead.runs.record import data_fingerprint
 
     if Path(expanded(source)).is_file() and data_fingerprint(source).get("sha256") == opened.trained_file:

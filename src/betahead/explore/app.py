@@ -8,7 +8,7 @@ from typing import Any
 from betahead.errors import BetaHeadError, ConfigError
 from betahead.explore.cards import answers_card, numbers_card, run_card
 from betahead.explore.explorer import Explorer, Sampling
-from betahead.explore.markup import Html, told
+from betahead.explore.markup import filled, told
 from betahead.explore.trail import Trail, extended, trail_card
 from betahead.runs.machine import version_of
 
@@ -56,33 +56,35 @@ class Page:
         self.explorer = explorer
 
     @property
-    def header(self) -> Html:
+    def header(self) -> str:
         """The run and its rule."""
         opened = self.explorer.opened
-        return run_card(str(opened.folder.path), opened.rule)
+        return filled(run_card(str(opened.folder.path), opened.rule))
 
-    def looked(self, prompt: str, trail: Trail) -> tuple[Html, Trail, Html]:
+    def looked(self, prompt: str, trail: Trail) -> tuple[str, Trail, str]:
         """The numbers of what was typed, and the trail with it; nothing for a rule without a β of the prompt."""
         if self.explorer.opened.rule.reads in ("pair", "batch"):
-            return Html(""), trail, Html("")
+            return "", trail, ""
         if not prompt.strip():
-            return told("note", "Type a prompt: its numbers follow as you write."), trail, trail_card(trail)
-        try:
-            view = self.explorer.view(prompt)
-        except BetaHeadError as error:
-            return told("mistake", str(error)), trail, trail_card(trail)
-        inspector = self.explorer.inspector
-        numbers = numbers_card(view, self.explorer.opened.rule, inspector.held_out, inspector.training)
-        trail = extended(trail, view)
-        return numbers, trail, trail_card(trail)
+            shown = told("note", "Type a prompt: its numbers follow as you write.")
+        else:
+            try:
+                view = self.explorer.view(prompt)
+                inspector = self.explorer.inspector
+                shown = numbers_card(view, self.explorer.opened.rule, inspector.held_out, inspector.training)
+                trail = extended(trail, view)
+            except BetaHeadError as error:
+                shown = told("mistake", str(error))
+        return filled(shown), trail, filled(trail_card(trail))
 
-    def answered(self, prompt: str, max_new_tokens: float, temperature: float, seed: float) -> Html:
+    def answered(self, prompt: str, max_new_tokens: float, temperature: float, seed: float) -> str:
         """Both answers to what was typed, coloured."""
         try:
             sampling = Sampling(max_new_tokens=int(max_new_tokens), temperature=temperature, seed=int(seed))
-            return answers_card(*self.explorer.answers(prompt, sampling))
+            shown = answers_card(*self.explorer.answers(prompt, sampling))
         except BetaHeadError as error:
-            return told("mistake", str(error))
+            shown = told("mistake", str(error))
+        return filled(shown)
 
 
 def blocks_of(page: Page) -> Any:

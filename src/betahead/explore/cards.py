@@ -9,9 +9,10 @@ from betahead.beta.rule import BetaRule
 from betahead.evaluate.prompts import PromptView, Snapshot
 from betahead.explore.colours import colour_of, legend, scale_of
 from betahead.explore.explorer import Answer
-from betahead.explore.markup import Html, element, told
+from betahead.explore.markup import told
 from betahead.explore.pieces import Piece
 from betahead.explore.place import place_plot
+from betahead.report.html import Html, element
 
 _PUSHED = {
     "up": "pushes β up from what the rule gives without its net",
@@ -96,7 +97,7 @@ def answers_card(policy: Answer, reference: Answer) -> Html:
 
 def _number(name: str, value: float | None, form: str, words: str) -> Html:
     shown = "–" if value is None else f"{value:{form}}"
-    number = element("dd", shown, data_value=value)
+    number = element("dd", shown, data_value=None if value is None else repr(value))
     return element("div", element("dt", name), number, element("dd", words, class_="why"))
 
 
@@ -159,7 +160,7 @@ def _piece(piece: Piece, scale: float) -> Html:
         style=colour_of(piece.log_ratio, scale) or None,
         title=title,
         class_="special" if piece.special else None,
-        data_value=piece.log_ratio,
+        data_value=repr(piece.log_ratio),
     )
 
 

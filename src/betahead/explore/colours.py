@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from betahead.explore.markup import Html, element
+from betahead.report.html import Html, element
 
 UP, DOWN = "0 114 178", "213 94 0"  # blue and vermilion of Okabe and Ito, which colour-blind readers can tell apart
 _DEEPEST = 0.62

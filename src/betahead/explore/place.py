@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from betahead.explore.markup import Html, element, joined
+from betahead.report.html import Html, element, joined
 
 _WIDTH, _TOP, _FLOOR = 360.0, 14.0, 78.0
 _BINS = 24
@@ -71,7 +71,7 @@ def place_plot(name: str, unit: str, value: float, among: Float[np.ndarray, " va
     )  # fmt: skip
     mark = min(max(axis.share(value), 0.0), 1.0) * _WIDTH
     ticks = (
-        element("text", f"{axis.at(share):.3g}", x=share * _WIDTH, y=_FLOOR + 14, text_anchor=anchor)
+        element("text", f"{axis.at(share):.3g}", x=f"{share * _WIDTH:g}", y=f"{_FLOOR + 14:g}", text_anchor=anchor)
         for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end"))
     )
     scale = ", ".join(part for part in (unit, "logarithmic axis" if axis.log else "") if part)
@@ -79,9 +79,9 @@ def place_plot(name: str, unit: str, value: float, among: Float[np.ndarray, " va
     drawing = element(
         "svg",
         joined(bars),
-        element("line", x1=0, x2=_WIDTH, y1=_FLOOR, y2=_FLOOR, class_="floor"),
-        element("line", x1=f"{mark:.2f}", x2=f"{mark:.2f}", y1=4, y2=_FLOOR, class_="mark"),
-        element("circle", cx=f"{mark:.2f}", cy=4, r=3.5, class_="mark"),
+        element("line", x1=0, x2=f"{_WIDTH:g}", y1=f"{_FLOOR:g}", y2=f"{_FLOOR:g}", class_="floor"),
+        element("line", x1=f"{mark:.2f}", x2=f"{mark:.2f}", y1=4, y2=f"{_FLOOR:g}", class_="mark"),
+        element("circle", cx=f"{mark:.2f}", cy=4, r="3.5", class_="mark"),
         joined(ticks),
         viewBox=f"-6 -2 {_WIDTH + 12:.0f} {_FLOOR + 20:.0f}",
         role="img",

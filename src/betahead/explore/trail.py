@@ -3,8 +3,8 @@
 import numpy as np
 
 from betahead.evaluate.prompts import PromptView
-from betahead.explore.markup import Html, element, joined
 from betahead.explore.place import Axis
+from betahead.report.html import Html, element, joined
 
 Trail = tuple[PromptView, ...]
 """Oldest first."""
@@ -42,14 +42,14 @@ def _drawing(trail: Trail) -> Html | None:
         for number, (view, (x, y)) in enumerate(zip(trail, dots, strict=True), 1)
     )  # fmt: skip
     heights = ((axis.at(share), _HEIGHT - 22 - (_HEIGHT - 40) * share) for share in (0.0, 1.0))
-    labels = (element("text", f"{beta:.3g}", x=_LEFT - 10, y=y, text_anchor="end") for beta, y in heights)
+    labels = (element("text", f"{beta:.3g}", x=f"{_LEFT - 10:g}", y=f"{y:g}", text_anchor="end") for beta, y in heights)
     drawing = element(
         "svg",
         element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in dots)),
         joined(marks),
         joined(labels),
-        element("text", "first prompt", x=_LEFT, y=_HEIGHT - 4, text_anchor="start"),
-        element("text", "latest", x=_WIDTH - 12, y=_HEIGHT - 4, text_anchor="end"),
+        element("text", "first prompt", x=f"{_LEFT:g}", y=f"{_HEIGHT - 4:g}", text_anchor="start"),
+        element("text", "latest", x=f"{_WIDTH - 12:g}", y=f"{_HEIGHT - 4:g}", text_anchor="end"),
         viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}",
         role="img",
         aria_label=f"β of {len(trail)} prompts, from {betas[0]:.4g} to {betas[-1]:.4g}",
@@ -64,7 +64,7 @@ def _table(trail: Trail) -> Html:
             "tr",
             element("td", number),
             element("td", short(view.prompt), class_="words"),
-            element("td", f"{view.beta:.4g}", data_value=view.beta),
+            element("td", f"{view.beta:.4g}", data_value=repr(view.beta)),
             element("td", "" if last is None else f"×{view.beta / last.beta:.3g}"),
             element("td", "–" if view.log_ppl is None else f"{view.log_ppl:.3f}"),
             element("td", "–" if view.f is None else f"{view.f:.3f}"),
