@@ -17,12 +17,12 @@ def explore(
 ) -> None:
     """Type prompts on a local page: see log PPL, f and beta move, and both models answer."""
     # Imported here, so that `betahead --help` does not wait for torch.
-    from betahead.explore.app import Page, blocks_of, gradio
+    from betahead.explore.app import Page, blocks_of, check_gradio
     from betahead.explore.explorer import Explorer
     from betahead.explore.serve import listening, serve
     from betahead.runs.opened import open_run
 
-    gradio()  # What is missing is said before models are loaded, and so is a port that is taken.
+    check_gradio()  # What is missing is said before models are loaded, and so is a port that is taken.
     with listening(port) as place:
         page = Page(Explorer(open_run(run, device=device, unfinished=unfinished)))
         blocks = blocks_of(page)

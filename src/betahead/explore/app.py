@@ -27,8 +27,8 @@ _SYSTEM = ["system-ui", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "
 _SYSTEM_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
 
-def gradio() -> Any:
-    """The package `gradio`, told to report nothing to anybody.
+def check_gradio() -> None:
+    """Refuse to go on without the package `gradio`; it is not loaded for that.
 
     Raises:
         ConfigError: when it is missing, or older than 6.
@@ -40,6 +40,11 @@ def gradio() -> Any:
             f"`gradio` must be installed, 6 or newer, for `betahead explore`, but {found}; "
             "pip install 'betahead[explore]'."
         )
+
+
+def gradio() -> Any:
+    """The package `gradio`, told to report nothing to anybody."""
+    check_gradio()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     return importlib.import_module("gradio")

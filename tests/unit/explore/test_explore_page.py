@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from betahead.errors import ConfigError
-from betahead.explore.app import Page, gradio
+from betahead.explore.app import Page, check_gradio
 from betahead.explore.cards import answers_card, numbers_card
 from betahead.explore.explorer import Answer, Explorer
 from betahead.explore.pieces import Piece
@@ -152,7 +152,7 @@ def test_without_gradio_or_with_an_old_one_it_is_said_how_to_get_it(monkeypatch,
 
     monkeypatch.setattr(importlib.metadata, "version", installed)
     with pytest.raises(ConfigError) as caught:
-        gradio()
+        check_gradio()
     assert str(caught.value) == (
         f"`gradio` must be installed, 6 or newer, for `betahead explore`, but {found}; pip install 'betahead[explore]'."
     )
