@@ -17,6 +17,7 @@ from betahead.cli.eval import evaluate_run
 from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
+from betahead.cli.push import push
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
 
@@ -51,6 +52,7 @@ app.command("init")(init)
 app.command("data")(data)
 app.command("inspect")(inspect_run)
 app.command("eval")(evaluate_run)
+app.command("push")(push)
 app.command("methods")(methods)
 app.command("compare")(compare)
 app.command("doctor")(doctor)

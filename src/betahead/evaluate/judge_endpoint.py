@@ -33,8 +33,8 @@ class _PassingError(Exception):
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host, and turn the question into a GET."""
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        """Follow nowhere: the redirect is then an error like any other."""
 
 
 _OPENER = urllib.request.build_opener(_NoRedirects)
@@ -108,24 +108,25 @@ class Endpoint:
             ConfigError: the server refuses the question, which asking again would not change.
             DataError: the server did not answer, however often it was asked.
         """
-        reason = ""
-        for attempt in range(self.attempts):
+        reason, attempt = "", 0
+        while True:
             try:
                 return self._asked(body)
             except _PassingError as failure:
                 reason = str(failure)
-                if stop.is_set() or attempt + 1 == self.attempts:
+                attempt += 1
+                if stop.is_set() or attempt == self.attempts:
                     break
                 asked = failure.wait
                 if asked is not None and asked > self.longest_wait:
                     reason = f"{reason}, and asks to wait {asked:.0f} s"
                     break
                 spread = random.uniform(0.5, 1.0)  # not a number of the experiment: it may differ from run to run
-                wait = min(self.longest_wait, self.first_wait * 2**attempt) * spread
+                wait = min(self.longest_wait, self.first_wait * 2 ** (attempt - 1)) * spread
                 if stop.wait(max(wait, asked or 0.0)):
                     break
         raise DataError(
-            f"the judge at {self.base_url} must answer, but did not after {attempt + 1} tries ({self._shown(reason)}); "
+            f"the judge at {self.base_url} must answer, but did not after {attempt} tries ({self._shown(reason)}); "
             "what it has answered is kept, so the same command goes on from there."
         )
 

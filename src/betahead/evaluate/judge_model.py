@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from typing import Any
 
 from betahead.evaluate.judge_cache import JudgementCache, Reply, key_of
 from betahead.evaluate.judge_endpoint import Endpoint
@@ -82,17 +83,17 @@ class ModelJudge:
         replies = self._replies(self._bodies(matches), progress, len(matches))
         return [self._judgement(match, replies) for match in matches]
 
-    def _questions(self, match: Match) -> list[dict[str, object]]:
+    def _questions(self, match: Match) -> list[dict[str, Any]]:
         if match.answer == match.other:
             return []
         orders = ((match.answer, match.other), (match.other, match.answer))
         return [self.endpoint.body(messages_of(match.prompt, *order)) for order in orders]
 
-    def _bodies(self, matches: Sequence[Match]) -> dict[str, dict[str, object]]:
+    def _bodies(self, matches: Sequence[Match]) -> dict[str, dict[str, Any]]:
         return {key_of(self.endpoint.url, body): body for match in matches for body in self._questions(match)}
 
     def _replies(
-        self, bodies: dict[str, dict[str, object]], progress: Callable[[int], None], matches: int
+        self, bodies: dict[str, dict[str, Any]], progress: Callable[[int], None], matches: int
     ) -> dict[str, Reply]:
         found = {key: reply for key in bodies if (reply := self.cache.reply(key)) is not None}
         new = {key: body for key, body in bodies.items() if key not in found}
@@ -100,7 +101,7 @@ class ModelJudge:
         progress(matches - (len(new) + 1) // 2)
         stop = threading.Event()
 
-        def asked(key: str, body: dict[str, object]) -> tuple[str, Reply] | None:
+        def asked(key: str, body: dict[str, Any]) -> tuple[str, Reply] | None:
             if stop.is_set():
                 return None
             try:

@@ -31,6 +31,7 @@ from betahead.runs.claimed import KeepsOnceBegun, claimed_folder
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
+from betahead.runs.model_card import write_card
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
 from betahead.runs.samples import answers_of, first_prompts
@@ -166,6 +167,7 @@ def _trained(
         followed=followed,
         seconds=time.perf_counter() - began,
     )
+    write_card(folder, summary)
     folder.finish(summary)
     return FinishedRun(folder=folder, summary=summary)
 
