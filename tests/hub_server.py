@@ -62,7 +62,7 @@ def hub_server(*, token: str) -> Generator[Hub]:
             repository = f"{owner}/{wanted['name']}"
             known = repository in hub.files
             hub.files.setdefault(repository, {})
-            hub.private.setdefault(repository, bool(wanted.get("private")))
+            hub.private.setdefault(repository, wanted.get("visibility") == "private" or wanted.get("private") is True)
             self._send(
                 409 if known else 200,
                 {"url": f"{hub.url}/{repository}", "name": repository} | ({"error": "exists"} if known else {}),

@@ -106,6 +106,8 @@ def evaluate_run(
     from betahead.runs.quiet import quieted
 
     prices = _prices(price_in, price_out, judge)
+    if yes and not (judge or "").startswith("openai:"):
+        raise ConfigError("`--yes` must come with `--judge openai:…`, but does not; remove it.")
     chosen = _judge_choice(
         judge,
         {
@@ -203,7 +205,10 @@ def _approve(judge: "ModelJudge", outlay: "Outlay", prices: tuple[float, float] 
             "`--yes` must be given where nobody can be asked whether to go on, but is not; add it, or run the command "
             "in a terminal."
         )
-    typer.confirm("Go on?", abort=True, err=True)
+    # Not `typer.confirm`, which also with `err` writes a part of its question to stdout, where the numbers go.
+    typer.echo("Go on? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise typer.Abort
 
 
 @contextmanager

@@ -25,6 +25,7 @@ Approve = Callable[[ModelJudge, Outlay], None]
 """Called before a model is asked anything; raises to stop."""
 
 CANARY_PROMPTS = 4
+WORKERS, TIMEOUT, MAX_TOKENS = 8, 120.0, 512
 CACHE_FILE = "judgements.sqlite"
 
 
@@ -38,9 +39,9 @@ class JudgeChoice:
         model: the name of the judge at the endpoint.
         key_env: the environment variable that holds the endpoint's key.
         cache: where replies are kept; in the run's folder when None.
-        workers: questions at the same time.
-        timeout: seconds for one reply.
-        max_tokens: of one reply.
+        workers: questions at the same time; `WORKERS` when None.
+        timeout: seconds for one reply; `TIMEOUT` when None.
+        max_tokens: of one reply; `MAX_TOKENS` when None.
 
     Raises:
         ConfigError: for words that name no judge, or settings that it does not read.
@@ -51,25 +52,26 @@ class JudgeChoice:
     model: str | None = None
     key_env: str | None = None
     cache: Path | None = None
-    workers: int = 8
-    timeout: float = 120.0
-    max_tokens: int = 512
+    workers: int | None = None
+    timeout: float | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         kind, _, where = self.judge.partition(":")
         if not (self.judge == "gold" or (kind in {"reward", "openai"} and where)):
             raise ConfigError(f"`--judge` must be gold, reward:PATH or openai:BASE_URL, but is {self.judge!r} instead.")
-        if kind == "openai" and self.model is None:
-            raise ConfigError("`--judge openai:` must come with --judge-model NAME, but there is none.")
-        if kind != "openai":
-            for option, value in (("model", self.model), ("key-env", self.key_env), ("cache", self.cache)):
-                if value is not None:
-                    raise ConfigError(
-                        f"`--judge-{option}` must be left out with `--judge {kind}`, which asks no endpoint, but is "
-                        f"{str(value)!r} instead; remove it."
-                    )
         if kind == "openai":
+            if self.model is None:
+                raise ConfigError("`--judge openai:` must come with --judge-model NAME, but there is none.")
             self.endpoint()
+            return
+        for name in ("model", "key_env", "cache", "workers", "timeout", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None:
+                raise ConfigError(
+                    f"`--judge-{name.replace('_', '-')}` must be left out with `--judge {kind}`, which asks no "
+                    f"endpoint, but is {str(value)!r} instead; remove it."
+                )
 
     @property
     def kind(self) -> Kind:
@@ -96,7 +98,11 @@ class JudgeChoice:
                 )
         assert self.model is not None
         return Endpoint(
-            base_url=self.where, model=self.model, key=key, timeout=self.timeout, max_tokens=self.max_tokens
+            base_url=self.where,
+            model=self.model,
+            key=key,
+            timeout=TIMEOUT if self.timeout is None else self.timeout,
+            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
         )
 
 
@@ -112,7 +118,7 @@ def judge_of(choice: JudgeChoice, folder: Path, device: torch.device) -> ScoreJu
     if choice.kind == "reward":
         return reward_judge(os.path.expandvars(choice.where), device)
     path = (choice.cache or folder / CACHE_FILE).expanduser()
-    return ModelJudge(endpoint=choice.endpoint(), cache=JudgementCache(path), workers=choice.workers)
+    return ModelJudge(endpoint=choice.endpoint(), cache=JudgementCache(path), workers=choice.workers or WORKERS)
 
 
 def judged(

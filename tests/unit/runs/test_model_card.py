@@ -104,7 +104,7 @@ def test_what_users_wrote_stays_text(copy, run):
     text = card_of(copy)
     body = text.split("---\n", 2)[2]
     assert "<img" not in body and "](http" not in body
-    assert list(yaml.safe_load_all(text.split("---\n")[1]))[0]["library_name"] == "transformers"
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "transformers"
     assert body.count("```") % 2 == 0
 
 
