@@ -3,9 +3,11 @@
 import json
 import os
 import pty
+import re
 import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 import tiny_run
@@ -292,3 +294,12 @@ def test_an_adapters_reference_is_itself_with_the_adapter_off(tmp_path):
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_loaded(words, sentence, tmp_path):
     assert refused(tmp_path / "no run", *words) == sentence
+
+
+def test_the_page_on_evaluation_names_every_key(run):
+    result = found(run, *SHORT[2:], "--kl-prompts", 2, "--kl-samples", 1, "--judge", "gold")
+    page = (Path(__file__).parents[2] / "docs" / "eval.md").read_text().partition("## eval.json")[2]
+    named = set(re.findall(r"`(?:\w+\.|\.)?(\w+)`", page))
+    keys = set(result) | set(result["pairs"]) | set(result["pairs"]["rescaled"]) | set(result["kl"])
+    keys |= set(result["answers"]) | set(result["win_rate"]) | set(result["win_rate"]["canary"])
+    assert keys - named == set()

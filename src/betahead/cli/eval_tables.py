@@ -32,7 +32,7 @@ def print_evaluation(found: dict[str, Any], rows: str) -> None:
         console = Console(width=_WIDTH)
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     pairs = found["pairs"]
     line(f"{found['data']}: {pairs['pairs']:,} pairs, {pairs['prompts']:,} distinct prompts")
