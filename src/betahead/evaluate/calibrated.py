@@ -18,6 +18,9 @@ FOLDS = 5
 FACTORS = (1e-3, 1e3)
 """What a fitted factor is held to: where every pair is right no finite one fits best."""
 
+# Of the largest logit: log-probabilities are rounded to about that much, so what is smaller has no sign of its own.
+_ROUNDING = 1e-6
+
 Logits = Float[np.ndarray, " pairs"]
 Rows = Float[np.ndarray, "replicates pairs"]
 
@@ -64,19 +67,21 @@ def calibration_of(
     Returns:
         Before and after; no after for a single prompt.
     """
+    told = np.where(np.abs(z) < _ROUNDING * np.abs(z).max(), 0.0, z)
 
     def before(weights: Rows) -> Float[np.ndarray, "replicates 4"]:
-        return np.stack([nll(z, weights), brier(z, weights), ece(z, weights), _angle(slope(z, weights))], axis=1)
+        return np.stack([nll(z, weights), brier(z, weights), ece(z, weights), _angle(slope(told, weights))], axis=1)
 
     found = statistics_intervals(before, prompts, seed=seed, replicates=replicates, level=level)
-    plain = Calibration(**_named(found, is_known=bool(z.any())))
+    plain = Calibration(**_named(found, is_known=bool(told.any())))
     fold = _folds(prompts, seed)
     folds = int(fold.max()) + 1
     if folds == 1:
         return plain, None
 
     def after(weights: Rows) -> Float[np.ndarray, "replicates 4"]:
-        scaled = z * _factors(z, weights, fold)[:, fold]
+        factors = _factors(told, weights, fold)[:, fold]
+        scaled = z * factors
         share = weights / weights.sum(axis=1, keepdims=True)
         sure = np.ones((1, len(z)))
         return np.stack(
@@ -84,13 +89,13 @@ def calibration_of(
                 soft_nll(scaled, sure, share),
                 soft_brier(scaled, sure, share),
                 soft_ece(scaled, sure, share),
-                _angle(_slopes(scaled, share)),
+                _angle(_slopes(told * factors, share)),
             ],
             axis=1,
         )
 
     found = statistics_intervals(after, prompts, seed=seed, replicates=replicates, level=level)
-    return plain, Rescaled(**_named(found, is_known=bool(z.any())), folds=folds, factor=float(_held(slope(z))))
+    return plain, Rescaled(**_named(found, is_known=bool(told.any())), folds=folds, factor=float(_held(slope(told))))
 
 
 def _folds(prompts: np.ndarray, seed: int) -> Int[np.ndarray, " pairs"]:

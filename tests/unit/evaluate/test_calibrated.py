@@ -81,6 +81,14 @@ def test_one_wrong_pair_gives_an_interval_with_an_infinite_end():
     assert 0 < before.slope.low < before.slope.estimate and before.slope.high == math.inf
 
 
+def test_logits_below_the_rounding_of_the_largest_have_no_say_in_the_slope():
+    z, prompts = np.array([1e-147, -2e-67, 20.0, 0.3, -27.0, -1e-85]), np.array(list("rqqprs"))
+    before, after = calibration_of(z, prompts, seed=0, replicates=20)
+    alone, _ = calibration_of(np.where(abs(z) < 1e-6, 0.0, z), prompts, seed=0, replicates=20)
+    assert before.slope == alone.slope
+    assert math.isfinite(after.nll.high) and after.folds == 4
+
+
 def test_a_policy_that_is_its_reference_has_no_slope():
     before, after = calibration_of(np.zeros(4), np.array(list("abcd")), seed=0, replicates=10)
     assert math.isnan(before.slope.estimate) and before.slope.low is None
