@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from betahead.errors import CacheError as CacheError
     from betahead.errors import ConfigError as ConfigError
     from betahead.errors import DataError as DataError
+    from betahead.errors import TrainingError as TrainingError
     from betahead.forward.token_logps import token_logps as token_logps
     from betahead.losses.preference import preference_loss as preference_loss
     from betahead.train.arguments import DPOConfig as DPOConfig
@@ -38,6 +39,7 @@ _HOMES = {
     "LearnedBeta": "beta.learned",
     "PromptFeatures": "types",
     "Shaping": "types",
+    "TrainingError": "errors",
     "preference_loss": "losses.preference",
     "token_logps": "forward.token_logps",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "LearnedBeta",
     "PromptFeatures",
     "Shaping",
+    "TrainingError",
     "__version__",
     "preference_loss",
     "token_logps",

@@ -5,8 +5,25 @@ The command line prints the message alone and exits with code 2.
 """
 
 
+def printable(text: str) -> str:
+    r"""The text as one line that any terminal shows and any file takes: what cannot be printed is escaped.
+
+    Names and values come from files of others: a line break would make two sentences of one, an escape sequence would
+    command the terminal, and half of a surrogate pair cannot be encoded at all.
+
+    Returns:
+        such as `a\x1b[2Jb` for an escape character between a and b.
+    """
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
+
+
 class BetaHeadError(ValueError):
-    """A mistake in what the user gave: the message names the value, the place and the remedy."""
+    """A mistake in what the user gave: the message names the value, the place and the remedy, in one printable line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(BetaHeadError):
@@ -19,3 +36,11 @@ class DataError(BetaHeadError):
 
 class CacheError(BetaHeadError):
     """A reference cache that cannot be read, written or trusted."""
+
+
+class TrainingError(BetaHeadError):
+    """A run that cannot go on: its numbers are not finite, its device is full, or a guard was told to stop it."""
+
+
+class RankError(BetaHeadError):
+    """A process that trained along is gone, so that the others cannot go on."""

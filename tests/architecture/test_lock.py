@@ -27,6 +27,10 @@ def pins(name):
     return found
 
 
+def test_every_file_of_requirements_that_is_installed_is_a_lock():
+    assert sorted(path.name for path in (ROOT / "requirements").glob("*.txt")) == LOCKS
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_pins_and_hashes_and_nothing_else(name):
     for line in requirement_lines(name):

@@ -25,7 +25,9 @@ from betahead.runs.presets import config_path, preset_names
 from betahead.train.arguments import DPOConfig
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
+)
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 EXECUTED = ["README.md", "docs/architecture.md"]
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"

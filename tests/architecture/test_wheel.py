@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     shipped = {
         f"betahead/{path.relative_to(SOURCE).as_posix()}"
         for path in SOURCE.rglob("*")
-        if path.is_file() and path.suffix in {".json", ".py", ".yaml", ".typed"}
+        if path.is_file() and path.suffix in {".css", ".js", ".json", ".py", ".typed", ".yaml"}
     }
     described = {name for name in names if ".dist-info/" in name}
     assert names - described == shipped

@@ -138,7 +138,8 @@ def test_a_dry_run_says_what_it_costs_and_can_find_and_writes_nothing(tmp_path, 
     shown = in_process("tiny.yaml", "--dry-run").stdout
     assert "54 runs at most: 6 of the pools, 48 finals" in shown
     found = json.loads(in_process("tiny.yaml", "--dry-run", "--json").stdout)
-    assert (found["pool_runs"], found["finals"], found["tests_per_family"]) == (6, 8, 2)
+    assert (found["pool_runs"], found["finals"], found["tests_per_family"]) == (6, 8, 1)
+    assert "without 1 of a method with the very same runs under another name" in shown
     assert found["plan_hash"] in shown
     assert not (tmp_path / "comparisons").exists()
 

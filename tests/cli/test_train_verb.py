@@ -239,25 +239,31 @@ def test_a_preset_for_a_gpu_can_be_tried_dry_on_a_cpu(preset, world, model, beta
 
 @pytest.mark.parametrize("change", ["train.learning_rate=1e30", "train.optim=sgd train.learning_rate=1e38"])
 def test_a_run_whose_loss_is_no_number_stops_with_a_sentence_and_what_was_seen(change, world, betahead):
-    code, out, err = betahead("train", "one.yaml", *change.split(), "train.max_grad_norm=0")
+    words = [*change.split(), "train.max_grad_norm=0", "train.warmup_steps=0"]
+    code, out, err = betahead("train", "one.yaml", *words)
     assert code == 2
     assert err.startswith("error: training must stay finite, but `")
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
     run = world / "runs" / "one"
-    assert json.loads((run / "failures" / "not_finite.json").read_text())["step"] >= 1
+    found = json.loads((run / "failures" / "not_finite.json").read_text())
+    assert found["step"] == 2, "the first step was too long, and the second was not taken"
+    assert len(found["pairs"]) == 4
+    assert {"row", "prompt_id", "beta", "margin", "prompt", "chosen", "rejected"} <= found["pairs"][0].keys()
     assert not (run / "DONE").exists()
 
 
 @pytest.mark.parametrize("silence", ["train.logging_steps=100", "train.logging_strategy=no"])
 def test_a_policy_that_is_no_number_is_not_saved_where_the_log_never_looked(silence, world, betahead):
-    words = ["train.learning_rate=1e30", "train.max_grad_norm=0", "train.save_strategy=no", silence]
+    # The only step is the last one: no other comes that would be looked at before it is taken.
+    words = ["beta={kind: fixed, beta: 1000.0}", "train.optim=sgd", "train.learning_rate=3.0e+38"]
+    words += ["train.warmup_steps=0", "train.max_grad_norm=0", "train.max_steps=1", "train.save_strategy=no", silence]
     code, out, err = betahead("train", "one.yaml", *words)
     assert code == 2
     assert err.startswith("error: training must stay finite, but `")
     assert "Traceback" not in out + err
     run = world / "runs" / "one"
-    assert json.loads((run / "failures" / "not_finite.json").read_text())["step"] == 4
+    assert json.loads((run / "failures" / "not_finite.json").read_text())["step"] == 1
     assert not (run / "DONE").exists()
     assert not (run / "policy").exists()
 

@@ -1,7 +1,5 @@
 """The level of ε-DPO goes the same way on two ranks as on one, in one pass as in many, resumed as uninterrupted."""
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,8 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from together import Ranks
+from torch import Tensor
 
 from betahead.beta.epsilon_dpo import PerturbedBeta
 from betahead.train.trainer import DPOTrainer
@@ -97,33 +96,16 @@ def test_with_an_adapter_the_reference_is_the_model_without_it(tmp_path: Path) -
     assert found[-1] != 0.0625
 
 
-def rank_of_two(rank: int, folder: str, port: int) -> None:
-    """The body of a rank: its levels in a file."""
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    torch.set_num_threads(1)
+def of_two(folder: str) -> dict[str, Tensor]:
+    """The levels of a rank."""
     made = trainer(Path(folder), batch=2, gradient_accumulation_steps=2)
     made.train()
-    found = {"base": made.rule.state_dict()["base"]}
-    if rank == 0:
-        found["levels"] = torch.tensor(levels(made), dtype=torch.float64)
-    save_file(found, Path(folder) / f"rank{rank}.safetensors")
-    torch.distributed.destroy_process_group()
+    return {"base": made.rule.state_dict()["base"], "levels": torch.tensor(levels(made), dtype=torch.float64)}
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_level_of_one(alone: list[float], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(rank_of_two, args=(str(tmp_path), port), nprocs=2)
-    ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
+def test_two_ranks_have_the_level_of_one(alone: list[float], two_ranks: Ranks, tmp_path: Path) -> None:
+    ranks = two_ranks.run(of_two, str(tmp_path))
     assert ranks[0]["levels"].tolist() == pytest.approx(alone, rel=1e-9)
     for rank in ranks:
         assert float(rank["base"]) == pytest.approx(alone[-1], rel=1e-9)

@@ -1,7 +1,5 @@
 """Held-out learning gives one gradient to the head however a step is cut or spread, and changes nothing else."""
 
-import os
-import socket
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from together import Ranks
 from torch import Tensor
 
 from betahead.beta.controls import PermutedBeta
@@ -221,37 +219,21 @@ def test_the_rule_inside_of_a_control_gets_its_own_gradient(tmp_path: Path) -> N
     assert not torch.equal(one, other)
 
 
-def one_of_two(rank: int, folder: str, port: int, pairs: int) -> None:
-    """The body of a rank: the gradients of its head in a file."""
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+def one_of_two(folder: str, pairs: int) -> Tensors:
+    """The gradients of the head on a rank."""
     head, trainer = estimates(Path(folder), rule_of(pairs), per_device_train_batch_size=4)
     assert trainer.accelerator.num_processes == 2
     found = {f"{step}/{name}": value for step, one in enumerate(head) for name, value in one.items()}
     lines = [line["heldout/loss"] for line in trainer.state.log_history if "loss" in line]
-    found["lines"] = torch.tensor(lines, dtype=torch.float64)
-    save_file({name: value.contiguous() for name, value in found.items()}, Path(folder) / f"rank{rank}.safetensors")
-    torch.distributed.destroy_process_group()
+    return found | {"lines": torch.tensor(lines, dtype=torch.float64)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pairs", [6, 1], ids=["six pairs", "a rank without a pair"])
-def test_two_ranks_have_the_gradient_of_one(pairs: int, tmp_path: Path) -> None:
+def test_two_ranks_have_the_gradient_of_one(pairs: int, two_ranks: Ranks, tmp_path: Path) -> None:
     wanted, alone = estimates(tmp_path / "one", rule_of(pairs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port, pairs), nprocs=2)
     lines = [line["heldout/loss"] for line in alone.state.log_history if "loss" in line]
-    for rank in (0, 1):
-        found = load_file(tmp_path / f"rank{rank}.safetensors")
+    for rank, found in enumerate(two_ranks.run(one_of_two, str(tmp_path), pairs)):
         heads = [{name: found[f"{step}/{name}"] for name in one} for step, one in enumerate(wanted)]
         assert_same(heads, wanted)
         assert rank == 1 or found["lines"].tolist() == pytest.approx(lines, rel=1e-9)

@@ -1,4 +1,7 @@
-"""A training step asks the device for nothing: what is shown stays there until a line of the log is due."""
+"""Passes of a training step ask the device for nothing: what is shown stays there until a line of the log is due.
+
+One question is asked when all of them are done, whether the step may be taken: `train/guard_finite.py`, with its test.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,14 +1,12 @@
 """Two ranks learn what one does, also when their pairs need different numbers of passes."""
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
+from together import Ranks
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -79,17 +77,9 @@ def trained(
 
 
 def one_of_two(
-    rank: int, folder: str, port: int, budget: int, strategy: str, loss: str = "sigmoid", rule: str = "prior"
-) -> None:
-    """The body of a rank: its gradients and what rule and loss keep in a file."""
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+    folder: str, budget: int, strategy: str, loss: str = "sigmoid", rule: str = "prior"
+) -> dict[str, Tensor]:
+    """What a rank found: its gradients and what rule and loss keep."""
     seen, trainer, passes = trained(Path(folder), batch=4, budget=budget, strategy=strategy, loss=loss, rule=rule)
     assert trainer.accelerator.num_processes == 2
     found = seen.steps | dict(trainer.rule.mode.named_buffers()) | {"passes": torch.tensor(passes)}
@@ -98,17 +88,7 @@ def one_of_two(
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for name in ("loss", "beta/mean", "rewards/margins"):
         found[f"line/{name}"] = torch.tensor([line[name] for line in lines], dtype=torch.float64)
-    save_file({name: value.contiguous() for name, value in found.items()}, Path(folder) / f"rank{rank}.safetensors")
-    torch.distributed.destroy_process_group()
-
-
-def both_ranks(folder: Path, *training: Any) -> list[dict[str, Tensor]]:
-    """What either of two ranks wrote."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(str(folder), port, *training), nprocs=2)
-    return [load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1)]
+    return found
 
 
 @pytest.mark.slow
@@ -121,9 +101,11 @@ def both_ranks(folder: Path, *training: Any) -> list[dict[str, Tensor]]:
         (50, "sequential", "bco"),
     ],
 )
-def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, loss: str, tmp_path: Path) -> None:
+def test_two_ranks_have_the_gradients_of_one(
+    budget: int, strategy: str, loss: str, two_ranks: Ranks, tmp_path: Path
+) -> None:
     wanted, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy=strategy, loss=loss)
-    ranks = both_ranks(tmp_path, budget, strategy, loss)
+    ranks = two_ranks.run(one_of_two, str(tmp_path), budget, strategy, loss)
     if (budget, strategy) == (50, "sequential"):
         assert ranks[0]["passes"] < ranks[1]["passes"]
     lines = [line for line in alone.state.log_history if "loss" in line]
@@ -138,18 +120,18 @@ def test_two_ranks_have_the_gradients_of_one(budget: int, strategy: str, loss: s
 
 
 @pytest.mark.slow
-def test_two_ranks_move_the_level_of_a_budget_by_the_answers_of_both(tmp_path: Path) -> None:
+def test_two_ranks_move_the_level_of_a_budget_by_the_answers_of_both(two_ranks: Ranks, tmp_path: Path) -> None:
     _, alone, _ = trained(tmp_path / "one", batch=8, budget=None, strategy="sequential", rule="answers")
     wanted = dict(alone.rule.mode.named_buffers())
     assert set(wanted) == {"log_level", "centre", "kl"} and all(value.item() for value in wanted.values())
-    for rank in both_ranks(tmp_path, 50, "sequential", "sigmoid", "answers"):
+    for rank in two_ranks.run(one_of_two, str(tmp_path), 50, "sequential", "sigmoid", "answers"):
         for name, value in wanted.items():
             torch.testing.assert_close(rank[name], value.double(), rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.slow
-def test_two_ranks_sample_for_one_budget(tmp_path: Path) -> None:
-    ranks = both_ranks(tmp_path, 50, "sequential", "sigmoid", "samples")
+def test_two_ranks_sample_for_one_budget(two_ranks: Ranks, tmp_path: Path) -> None:
+    ranks = two_ranks.run(one_of_two, str(tmp_path), 50, "sequential", "sigmoid", "samples")
     assert ranks[0]["kl"].item() > 0
     for name in ("log_level", "kl"):
         assert torch.equal(ranks[0][name], ranks[1][name])

@@ -1,7 +1,5 @@
 """Two ranks decide as one process does on the pairs of both, and keep the same statistics."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
@@ -10,8 +8,8 @@ import pytest
 import readings
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
 from test_rules_in_training import pairs
+from together import Ranks
 from torch import Tensor
 
 from betahead.beta.rule import BetaRule, Need
@@ -103,32 +101,19 @@ def trained(folder: Path, kind: str, *, batch: int) -> DPOTrainer:
     return trainer
 
 
-def one_of_two(rank: int, folder: str, port: int) -> None:
-    """The body of a rank: what every rule's training ended with, in a file."""
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+def one_of_two(folder: str) -> dict[str, Tensor]:
+    """What every rule's training ended with on a rank."""
     found: dict[str, Tensor] = {}
     for kind in readings.RULES:
         trainer = trained(Path(folder), kind, batch=4)
         assert trainer.accelerator.num_processes == 2
         found |= {f"{kind}/{name}": value.clone() for name, value in trainer.model.state_dict().items()}
-    save_file(found, Path(folder) / f"rank{rank}.safetensors")
-    torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), port), nprocs=2)
-    ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
+def test_two_processes_train_as_one_does(two_ranks: Ranks, tmp_path: Path) -> None:
+    ranks = two_ranks.run(one_of_two, str(tmp_path))
     for kind in readings.RULES:
         alone = trained(tmp_path / kind, kind, batch=8)
         for name, value in alone.model.state_dict().items():

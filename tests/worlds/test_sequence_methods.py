@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from betahead.compare.cells import world_of
+from betahead.compare.plan import load_plan
+from betahead.compare.resolved import resolve
 from betahead.errors import ConfigError
-from betahead.runs.sequence import SEQUENCE_METHODS, SHARED_AXES, sequence_method_world
-from betahead.runs.sequence_run import clean_pair
+from betahead.runs.sequence import sequence_method_world
+from betahead.runs.sequence_lessons import Lessons, clean_pair
+from betahead.runs.sequence_methods import SEQUENCE_METHODS, SHARED_AXES
 from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
 from betahead.worlds.grammar import GrammarWorld
 from betahead.worlds.measures import MEASURES
@@ -29,10 +33,14 @@ TINY = SequenceSettings(
     checkpoints=(0.5, 1.0),
 )
 GIVEN = {"learning_rate": 3e-3, "beta": 0.3, "beta_learning_rate": 1e-2, "rho": 0.1}
+GIVEN |= {"noisy_over_clean": 4.0, "kept_noise": 0.3}
+CONTROLS = {"permuted", "noise", "flipped", "matched"}
+# One of every kind; the rest are made of the same parts.
+QUICK = {"fixed", "perspective_quadratic", "weight_oracle", "noise:joint_plus", "rule:beta_dpo", "loss:ipo"}
 
 
 def configuration(method, **changes):
-    axes = (*SHARED_AXES, *SEQUENCE_METHODS[method].axes)
+    axes = (*SHARED_AXES, *SEQUENCE_METHODS[method].described.axes)
     return {axis.name: (GIVEN | changes)[axis.name] for axis in axes}
 
 
@@ -46,7 +54,9 @@ def world(cache):
     return sequence_method_world(TINY, cache=cache)
 
 
-@pytest.mark.parametrize("method", SEQUENCE_METHODS)
+@pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SEQUENCE_METHODS]
+)
 def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, capsys):
     out = world.run(method, [configuration(method)], [0], split="eval")
     assert capsys.readouterr() == ("", "")
@@ -60,10 +70,16 @@ def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, 
     for name, value in out.measures.items():
         assert value.shape == (1, 1, 3) and np.isfinite(value[..., 1:]).all(), name
     assert out.topics is not None and out.topics.label_noise == tuple(t.label_noise for t in GrammarWorld().topics)
-    if SEQUENCE_METHODS[method].axes:
-        assert np.ptp(out.log_beta) > 1e-4
-    else:
-        np.testing.assert_allclose(out.log_beta, math.log(0.3), rtol=1e-6)
+    # A topic whose pairs were dropped has no β.
+    there = out.log_beta[np.isfinite(out.log_beta)]
+    control, _, inner = method.rpartition(":")
+    if control == "matched":
+        assert np.ptp(there) < 1e-4
+    elif SEQUENCE_METHODS[inner if control in CONTROLS else method].described.placebo:
+        assert np.ptp(there) > 1e-4
+    elif control != "rule":
+        np.testing.assert_allclose(there, math.log(0.3), rtol=1e-6)
+    assert there.size == (6 if method == "weight_oracle" else 8)
 
 
 def test_a_run_repeats_and_a_renamed_copy_is_the_same_and_another_seed_is_not(world):
@@ -184,3 +200,47 @@ def test_what_cannot_be_run_is_refused(call, message, world):
     with pytest.raises(ConfigError) as caught:
         call(world)
     assert str(caught.value).startswith(message)
+
+
+def test_the_oracle_gives_each_topic_the_beta_that_its_noise_says(world):
+    out = world.run("oracle", [configuration("oracle")], [0], split="eval")
+    noise = np.array([topic.label_noise for topic in GrammarWorld().topics])
+    wanted = math.log(0.3) + (noise / noise.max() - (noise / noise.max()).mean()) * math.log(4.0)
+    np.testing.assert_allclose(out.log_beta[0, 0], wanted, atol=1e-5)
+    flipped = world.run("flipped:oracle", [configuration("flipped:oracle")], [0], split="eval").log_beta[0, 0]
+    assert np.corrcoef(flipped, wanted)[0, 1] < -0.9
+
+
+def test_the_weight_oracle_drops_the_pairs_of_noisier_topics_and_no_others():
+    world = GrammarWorld()
+    pairs = world.pairs(64, 0, "train")
+    lessons = SEQUENCE_METHODS["weight_oracle"].lessons({"kept_noise": 0.3}, world.topics)
+    kept = lessons.training_data(pairs)
+    assert lessons.dropped == {topic.name for topic in world.topics if topic.label_noise > 0.3}
+    assert set(kept["domain"]) == {topic.name for topic in world.topics} - lessons.dropped
+    assert len(kept) == sum(pair.prompt.topic not in lessons.dropped for pair in pairs)
+    assert SEQUENCE_METHODS["weight_oracle"].lessons({"kept_noise": 0.45}, world.topics) == Lessons()
+    # Held-out pairs are of all topics.
+    assert set(lessons.data(pairs)["domain"]) == {topic.name for topic in world.topics}
+
+
+def test_a_plan_of_the_language_model_has_its_controls_oracles_and_headroom():
+    text = """
+name: sequence-controls
+question: Can a plan of the language model ask for headroom, bounds and a mechanism?
+cells: [sequence/grammar]
+methods: {fixed: {}, joint_plus: {}, "permuted:joint_plus": {}, oracle: {}, "permuted:oracle": {}, weight_oracle: {}}
+axes:
+  learning_rate: {low: 1.0e-4, high: 3.0e-3}
+  beta: {low: 0.03, high: 1.0}
+pool: {configurations: 6, trials: 4, seeds: 1}
+finals: {seeds: 9}
+rope: 0.02
+comparisons:
+  - {a: joint_plus, b: fixed, claim: mechanism}
+  - {a: oracle, b: fixed, claim: bound}
+  - {a: weight_oracle, b: fixed, claim: bound}
+headroom: {fixed: fixed, oracle: oracle, learned: [joint_plus]}
+"""
+    resolved = resolve(load_plan(text), world_of)
+    assert resolved.family == 4 and list(resolved.spaces["oracle"])[2:] == ["noisy_over_clean"]

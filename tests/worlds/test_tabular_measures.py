@@ -9,7 +9,8 @@ from betahead.worlds.named import named_world
 from betahead.worlds.tabular import tabular_world
 from betahead.worlds.tabular_held_out import held_out_pairs, said_of
 from betahead.worlds.tabular_measures import TABULAR_MEASURES, TabularMeasures
-from betahead.worlds.tabular_method_table import TABULAR_METHODS, Planted, log_ppl_lean
+from betahead.worlds.tabular_method import Planted
+from betahead.worlds.tabular_method_table import TABULAR_METHODS, log_ppl_lean
 from betahead.worlds.tabular_methods import tabular_method_world
 from betahead.worlds.tabular_oracles import oracle_of
 from betahead.worlds.tabular_pairs import sampled_pairs

@@ -11,7 +11,8 @@ from betahead.errors import ConfigError
 from betahead.worlds.named import NAMED_WORLDS, named_world
 from betahead.worlds.tabular import exact_scores, kl_quartiles, mean_scores, tabular_world
 from betahead.worlds.tabular_frontier import reward_at_kl
-from betahead.worlds.tabular_method_table import SHARED_AXES, answer_nll, log_ppl_lean
+from betahead.worlds.tabular_method import SHARED_AXES
+from betahead.worlds.tabular_method_table import answer_nll, log_ppl_lean
 from betahead.worlds.tabular_methods import tabular_method_world
 from betahead.worlds.tabular_oracles import SEARCH, main, oracle_of, recorded, searched
 

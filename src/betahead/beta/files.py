@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from betahead.beta.rule import BetaRule
 from betahead.beta.table import RULES
@@ -14,12 +15,21 @@ from betahead.errors import DataError
 WEIGHTS = "beta_head.safetensors"
 SETTINGS = "beta_head.json"
 _SCHEMA = 1
+_VECTORS = ("head.log_level", "head.exponent")
 
 
-def save_rule(rule: BetaRule, folder: Path, *, hidden_size: int) -> None:
-    """Write the rule's settings and state into an existing folder."""
+def save_rule(rule: BetaRule, folder: Path, *, hidden_size: int, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write the rule's settings and state into an existing folder.
+
+    Args:
+        rule: built.
+        folder: where to.
+        hidden_size: width of the policy that it was built for.
+        state: its numbers, where it has only a part of them itself.
+    """
     settings = {"schema": _SCHEMA, "kind": rule.kind, "hidden_size": hidden_size, "settings": rule.settings}
-    state = {name: value.detach().cpu().contiguous() for name, value in rule.state_dict().items()}
+    held = rule.state_dict() if state is None else state
+    state = {name: value.detach().cpu().contiguous() for name, value in held.items()}
     # Not `save_file`, whose file nobody but its owner may read, whatever the umask says.
     (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -69,6 +79,11 @@ def load_state(rule: BetaRule, folder: Path) -> None:
     if not weights.is_file():
         raise DataError(f"`{folder}` must hold {WEIGHTS}, but does not; the checkpoint is incomplete.")
     try:
-        rule.load_state_dict(load_file(weights))
+        rule.load_state_dict(_as_vectors(load_file(weights)))
     except Exception as error:
         raise DataError(f"`{weights}` must fit the rule {rule.kind}, but does not ({error}).") from error
+
+
+def _as_vectors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Older folders have the head's level and exponent as scalars."""
+    return {name: value.reshape(1) if name.endswith(_VECTORS) else value for name, value in state.items()}

@@ -78,10 +78,11 @@ class BetaHead(nn.Module):
         self.net = (
             net_of_kind(net, hidden_size, scalars=int(form == "direct")) if corrects(form, max_correction) else None
         )
+        # Vectors of one number: what spreads parameters over ranks cuts along their first dimension.
         if form == "banded":
-            self.log_level = nn.Parameter(torch.zeros(()))
+            self.log_level = nn.Parameter(torch.zeros(1))
             if ppl_exponent == "learned":
-                self.exponent = nn.Parameter(torch.zeros(()))
+                self.exponent = nn.Parameter(torch.zeros(1))
         self.register_buffer("log_ppl_scale", torch.ones(()))
 
     @property
@@ -95,7 +96,7 @@ class BetaHead(nn.Module):
         """w of the published formula β = w·log PPL^p·f, > 0 (banded); β₀ in the direct form."""
         if self.form == "direct":
             return torch.full_like(self.log_ppl_scale, self.initial_beta)
-        return self.initial_beta * torch.exp(self.log_level - self._power * self.log_ppl_scale.log())
+        return self.initial_beta * torch.exp(self.log_level - self._power * self.log_ppl_scale.log()).squeeze()
 
     @property
     def _power(self) -> Tensor | float:

@@ -146,5 +146,5 @@ class LearnedBeta(ModedBeta):
             shift, weight = self.mode.log_shift(), self.head.weight
             metrics["beta/w"] = weight * shift.exp() if isinstance(shift, Tensor) else weight
             if self.head.ppl_exponent == "learned":
-                metrics["beta/ppl_exponent"] = self.head.exponent.detach()
+                metrics["beta/ppl_exponent"] = self.head.exponent.detach().squeeze().clone()
         return metrics

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +66,7 @@ def compare(
     from betahead.compare.board import Board
     from betahead.compare.cells import world_of
     from betahead.compare.comparison import compare as compared
-    from betahead.compare.comparison import finished_evidence, folder_of, helpers, storage_of
+    from betahead.compare.comparison import finished_evidence, folder_of, helpers, other_code, storage_of
     from betahead.compare.forecast import forecast, sentences
     from betahead.compare.record import command_line
     from betahead.compare.resolved import load_resolved
@@ -93,10 +93,7 @@ def compare(
                 evidence = compared(resolved, folder, url, command_line(), show)
         else:
             evidence = compared(resolved, folder, url, command_line(), show)
-    if json_output:
-        typer.echo(json.dumps(evidence.model_dump(mode="json"), ensure_ascii=False, indent=2))
-    else:
-        _print(evidence, folder)
+    _report(evidence, folder, other_code(resolved, evidence), json_output)
 
 
 def _refuse_with(mode: str, unused: Mapping[str, Any]) -> None:
@@ -158,15 +155,36 @@ def _self_test(json_output: bool) -> None:
         raise typer.Exit(1)
 
 
+def _report(evidence: "Evidence", folder: Path, notes: Sequence[str], json_output: bool) -> None:
+    for note in notes:
+        typer.echo(note, err=True)
+    if json_output:
+        typer.echo(json.dumps(evidence.model_dump(mode="json"), ensure_ascii=False, indent=2))
+    else:
+        _print(evidence, folder)
+
+
 def _print(evidence: "Evidence", folder: Path) -> None:
+    from betahead.compare.tables import settled_by
+
     console = Console()
     if not console.is_terminal:  # A file or a pipe gets whole lines instead of rich's 80 columns.
         console = Console(width=_WIDTH)
-    table = Table("cell", "A", "B", "verdict", "effect and its interval", "p (Holm)", "P(A>B)", "MDE", "settled by")
+    table = Table(
+        "cell",
+        "A",
+        "B",
+        "verdict",
+        "effect and its interval",
+        "p (Holm)",
+        "P(A>B)",
+        "MDE",
+        "settled by (0 · 2 ROPE · seen)",
+    )
     for one in evidence.tests:
         low, high = one.effect.low, one.effect.high
         bounds = "" if low is None or high is None else f" [{low:.4f}, {high:.4f}]"
-        settled = "" if one.finals_to_settle is None else f"{one.finals_to_settle} finals"
+        settled = settled_by(one)
         values: list[Any] = [one.cell, one.a, one.b, one.verdict, f"{one.effect.estimate:.4f}{bounds}"]
         values += [f"{one.p_holm:.2g}", f"{one.wins.estimate:.2f}", f"{one.minimum_detectable_effect:.3g}", settled]
         table.add_row(*values)

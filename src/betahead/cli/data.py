@@ -43,11 +43,14 @@ def data(
 def _loaded_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
+    from betahead.data.saved import first_line
+    from betahead.train.safe_loading import refusal
+
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        detail = str(error).strip().splitlines()[0].rstrip(".")
-        raise DataError(
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # whatever a broken folder makes the libraries say
+        detail = first_line(error)
+        raise refusal(name, error) or DataError(
             f"`--tokenizer` must be a tokenizer's folder or Hub name, but {name!r} cannot be loaded ({detail})."
         ) from None
 

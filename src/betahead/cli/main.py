@@ -18,8 +18,10 @@ from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
 from betahead.cli.push import push
+from betahead.cli.report import report
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
+from betahead.runs.redaction import redacted
 
 app = typer.Typer(
     name="betahead",
@@ -55,6 +57,7 @@ app.command("eval")(evaluate_run)
 app.command("push")(push)
 app.command("methods")(methods)
 app.command("compare")(compare)
+app.command("report")(report)
 app.command("doctor")(doctor)
 
 
@@ -63,7 +66,7 @@ def main() -> None:
     try:
         app()
     except BetaHeadError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redacted(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -24,6 +24,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from betahead.compare.code import Code
 from betahead.compare.database import opened
 from betahead.compare.items import Item
 from betahead.compare.resolved import ResolvedPlan, final_seeds_of
@@ -65,8 +66,8 @@ class Board:
         grace: seconds without a beat after which a worker counts as dead.
 
     Raises:
-        ConfigError: the storage cannot be opened, holds another plan under this name, or another plan whose test was
-            opened on the same final seeds.
+        ConfigError: the storage cannot be opened, holds another plan under this name, runs of other code, or another
+            plan whose test was opened on the same final seeds.
     """
 
     def __init__(self, resolved: ResolvedPlan, url: str, *, grace: int = GRACE_SECONDS) -> None:
@@ -78,6 +79,7 @@ class Board:
         self._study_id = self._storage.get_study_id_from_name(resolved.plan.name)
         try:
             self._refuse_another_plan()
+            self._refuse_other_code()
             if self.test_opened is None:
                 self._refuse_spent_seeds()
         except ConfigError:
@@ -129,14 +131,26 @@ class Board:
         if self.test_opened is not None:
             raise ConfigError(
                 f"The plan {name} must stay as it is after its test was opened ({self.test_opened}, hash {held[:12]}), "
-                f"but its hash, which covers its worlds and the version of the package too, is "
-                f"{self.resolved.hash[:12]} now; what was learned from the test must not shape the plan, so a change "
-                "is a new plan with another `name` and another `seed`."
+                f"but its hash, which covers its worlds too, is {self.resolved.hash[:12]} now; what was learned from "
+                "the test must not shape the plan, so a change is a new plan with another `name` and another `seed`."
             )
         raise ConfigError(
             f"The storage must hold the plan {name} with hash {self.resolved.hash[:12]}, but holds hash {held[:12]} "
             "instead; give the changed plan another `name`, or another --storage."
         )
+
+    def _refuse_other_code(self) -> None:
+        """Runs of two versions of the code are not runs of one comparison."""
+        mine = self.resolved.code
+        if "code" not in self._attributes():
+            self._study.set_user_attr("code", asdict(mine))
+        held = Code(**self._attributes()["code"])
+        if held != mine:
+            raise ConfigError(
+                f"The storage must hold runs of this code ({mine}), but its runs of the plan {self.resolved.plan.name} "
+                f"are of {held}; the two must not be mixed, so go on with that version, or begin again with another "
+                "--storage and --output."
+            )
 
     def _refuse_spent_seeds(self) -> None:
         """Final seeds on which another plan of this storage has opened its test are not fresh any more."""

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from betahead.errors import ConfigError, DataError
@@ -38,6 +38,34 @@ class Measuring(Protocol):
     def measures(self) -> Collection[str]:
         """The names of `MEASURES` that its outcomes hold."""
         ...
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A world in which some methods are others under another name."""
+
+    def runs_of(self, method: str) -> str:
+        """The method whose very runs are those of this one; itself, where they are its own."""
+        ...
+
+
+def runs_of(world: MethodWorld, method: str) -> str:
+    """The method whose very runs are those of this one in that world."""
+    return world.runs_of(method) if isinstance(world, Copying) else method
+
+
+@runtime_checkable
+class KnownAllocation(Protocol):
+    """A world for which it is known how the best β differs between topics."""
+
+    def topic_oracle(self) -> Sequence[float]:
+        """β of each topic over their geometric mean."""
+        ...
+
+
+def oracle_of_topics(world: MethodWorld) -> Sequence[float] | None:
+    """β of each topic over their geometric mean as the oracle has it; None where that is not known beforehand."""
+    return world.topic_oracle() if isinstance(world, KnownAllocation) else None
 
 
 def world_of(cell: str) -> MethodWorld:

@@ -10,7 +10,8 @@ from pathlib import Path
 import sqlalchemy
 
 from betahead.compare.board import Board
-from betahead.compare.evidence import Evidence
+from betahead.compare.code import Code
+from betahead.compare.evidence import SCHEMA_VERSION, Evidence
 from betahead.compare.markdown import markdown_of
 from betahead.compare.record import evidence_of
 from betahead.compare.resolved import ResolvedPlan
@@ -31,10 +32,11 @@ def compare(
 ) -> Evidence:
     """Run what is not done yet, judge it, and write evidence.json and evidence.md.
 
-    A comparison that was judged already is read from its folder; its hash covers the version of the package.
+    A comparison that was judged already is read from its folder, whichever code it is of: its evidence says so.
 
     Raises:
-        ConfigError: the storage or the folder holds another plan, or an item failed too often.
+        ConfigError: the storage or the folder holds another plan, the storage runs of other code, or an item failed too
+            often.
     """
     found = finished_evidence(resolved, folder)
     if found is not None:
@@ -51,24 +53,40 @@ def finished_evidence(resolved: ResolvedPlan, folder: Path) -> Evidence | None:
     """The evidence in the folder, where there is some.
 
     Raises:
-        ConfigError: the folder holds the evidence of another plan.
+        ConfigError: the folder holds the evidence of another plan, or evidence of another form.
     """
     path = folder / EVIDENCE
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        held, opened = values["plan_hash"], values["test_opened"]
+        held, opened, form = values["plan_hash"], values["test_opened"], values["schema_version"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} must be the evidence of a comparison, but is not; move it away.") from None
+    if form != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} must have schema_version {SCHEMA_VERSION}, but has {form}, because another version of the package "
+            "wrote it; keep it for what it says, and give another --output to run the plan again."
+        )
     if held != resolved.hash:
         raise ConfigError(
             f"The plan {resolved.plan.name} must stay as it is after its test was opened ({opened}, hash {held[:12]}), "
-            f"but its hash, which covers its worlds and the version of the package too, is {resolved.hash[:12]} now; "
+            f"but its hash, which covers its worlds too, is {resolved.hash[:12]} now; "
             "what was learned from the test must not shape the plan, so a change is a new plan with another `name` and "
             "another `seed`."
         )
     return Evidence.model_validate(values)
+
+
+def other_code(resolved: ResolvedPlan, evidence: Evidence) -> list[str]:
+    """A sentence where the evidence is of other code than this, else none."""
+    held = Code(version=evidence.code.version, digest=evidence.code.digest)
+    if held == resolved.code:
+        return []
+    return [
+        f"This evidence is of {held}, and this is {resolved.code}: nothing was run; give another --output to run the "
+        "plan again."
+    ]
 
 
 def folder_of(resolved: ResolvedPlan, output: Path | None) -> Path:

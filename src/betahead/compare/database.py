@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from betahead.errors import ConfigError
+from betahead.runs.redaction import redacted
 
 # How long a process waits for another's transaction.
 _LOCK_SECONDS = 120
@@ -36,7 +37,7 @@ def opened(url: str, *, heartbeat: int, grace: int) -> RDBStorage:
         arguments: dict[str, Any] = {"timeout": _LOCK_SECONDS} if kind == "sqlite" else {}
         storage = _storage(parsed.render_as_string(hide_password=False), arguments, heartbeat, grace)
     except (ImportError, SQLAlchemyError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = redacted(str(error).strip().partition("\n")[0])
         raise ConfigError(
             "--storage must be the URL of a database, such as sqlite:///work.db or postgresql://user@host/name, but "
             f"{_shown(url)} cannot be opened ({reason})."

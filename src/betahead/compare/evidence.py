@@ -10,12 +10,33 @@ from typing import Any, Literal
 from betahead.compare.panel_records import IntervalRecord, Panels
 from betahead.runs.section import Section
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 SCHEMA = Path(__file__).parent / "evidence.schema.json"
 
 
+class SettleRecord(Section):
+    """The fewest finals that end an inconclusive test in four of five replays of the whole verdict.
+
+    Null where fifty times the finals there were do not.
+
+    Args:
+        if_zero: were there no difference.
+        if_twice_rope: were the difference 2·ROPE.
+        if_as_seen: were it what was seen.
+    """
+
+    if_zero: int | None
+    if_twice_rope: int | None
+    if_as_seen: int | None
+
+
 class TestRecord(Section):
-    """One pair of methods in one cell on the primary metric."""
+    """One pair of methods in one cell on the primary metric.
+
+    Args:
+        in_family: whether its p-value is among those that Holm corrects together; a method with the very same runs
+            under another name has p = 1 before anything is run, and stays out.
+    """
 
     __test__ = False
 
@@ -31,7 +52,8 @@ class TestRecord(Section):
     sd: float
     finals: int
     minimum_detectable_effect: float
-    finals_to_settle: int | None
+    finals_to_settle: SettleRecord | None
+    in_family: bool
 
 
 class ClaimCell(Section):
@@ -60,6 +82,37 @@ class ClaimRecord(Section):
     sentence: str
 
 
+class LeftOutRecord(Section):
+    """A test of a method with the very same runs under another name."""
+
+    cell: str
+    a: str
+    b: str
+
+
+class FamilyRecord(Section):
+    """What Holm corrects together.
+
+    Args:
+        corrected: over what.
+        sizes: p-values of each family.
+        left_out: tests that are in none.
+        sentence: all of it in words.
+    """
+
+    corrected: Literal["over tests × cells", "over the tests of each cell"]
+    sizes: list[int]
+    left_out: list[LeftOutRecord]
+    sentence: str
+
+
+class CodeRecord(Section):
+    """Which code the numbers are of: the version of the package, and SHA-256 over the files that decide numbers."""
+
+    version: str
+    digest: str
+
+
 class SecondaryRecord(Section):
     """A difference on a metric without a verdict: by how much A is better; A minus B where neither side is better."""
 
@@ -77,10 +130,12 @@ class Evidence(Section):
     Args:
         plan: the resolved plan, whose canonical form has the hash `plan_hash`.
         better: which values of the metric are better; the effect of a test is by how much A is better.
-        tests_per_family: p-values that Holm corrected together.
+        tests_per_family: p-values that Holm corrected together, in the largest family.
+        family: what those are.
+        code: that ran and judged it; no part of the plan's hash.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: str
     question: str
     plan_hash: str
@@ -91,6 +146,8 @@ class Evidence(Section):
     rope: float
     alpha: float
     tests_per_family: int
+    family: FamilyRecord
+    code: CodeRecord
     software: dict[str, Any]
     hardware: dict[str, Any]
     command: str

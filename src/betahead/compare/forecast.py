@@ -1,19 +1,39 @@
 """What a plan will cost and what it can find, before anything but one piece of work is run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
-from scipy.optimize import brentq
-
-from betahead.compare.items import Item, pool_items, run_item
-from betahead.compare.reach import sds_for_better
-from betahead.compare.resolved import ResolvedPlan
+from betahead.compare.items import first_item, run_item
+from betahead.compare.judged import rules_of
+from betahead.compare.reach import chance_of_better, chance_of_equivalent, sds_for_better, sds_for_equivalent
+from betahead.compare.resolved import ResolvedPlan, family_sentence
 from betahead.stats.paired import smallest_p
-from betahead.stats.power import POWER, equivalence_power, minimum_detectable_effect
+from betahead.stats.power import POWER, minimum_detectable_effect
 
 # Runs that are timed: one, and more where one takes too short a time to tell.
 _TIMED_RUNS = (1, 16)
 _LONG_SECONDS = 5.0
+
+_ASSUMED = (
+    "assumed of chances: differences are normal and independent between finals, the p in question is the smallest of "
+    "its family, and the tests of a mechanism are independent; a verdict is reachable from a chance of 80 % on"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """What a comparison can be expected to say for one spread of the paired difference.
+
+    Args:
+        sd: of each test that the claim needs.
+        found: the chance that its claim is upheld, were every difference 2·ROPE: all its tests say better.
+        equivalent: the chance that no difference at all is called equivalent, in one test.
+    """
+
+    sd: float
+    found: float
+    equivalent: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +42,14 @@ class ClaimForecast:
 
     Args:
         tests: the pairs that its claim needs.
-        better: whether an effect of 2·ROPE is found with 80 % power, given the SD; None where no SD is known.
-        equivalent: whether no difference at all is called equivalent with 80 % power; None likewise.
+        chances: for the median SD of the plan, and the largest one; none where no SD is known.
     """
 
     a: str
     b: str
     claim: str
     tests: int
-    better: bool | None
-    equivalent: bool | None
+    chances: tuple[Chance, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +59,8 @@ class Forecast:
     Args:
         final_runs: at most; searches that pick the same configuration for several components share a run.
         basis: where the time of a run comes from.
+        tests_per_family: p-values that Holm corrects together, in the largest family.
+        family: what those are, in words.
         smallest_p: that so many finals can show.
         needed_p: that the smallest p-value of the family must reach.
         detectable_sds: the minimum detectable effect in SDs of the paired difference.
@@ -59,6 +79,7 @@ class Forecast:
     basis: str
     finals: int
     tests_per_family: int
+    family: str
     smallest_p: float
     needed_p: float
     detectable_sds: float
@@ -90,8 +111,6 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
     per_run, basis = _seconds_per_run(resolved)
     finals, family = plan.finals.seeds, resolved.family
     sds = minimum_detectable_effect(1.0, finals, alpha=plan.alpha, comparisons=family)
-    for_better = 2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family)
-    for_equivalent = _largest_sd(plan.rope, finals, plan.alpha)
     return Forecast(
         name=plan.name,
         plan_hash=resolved.hash,
@@ -102,12 +121,13 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         basis=basis,
         finals=finals,
         tests_per_family=family,
+        family=family_sentence(resolved),
         smallest_p=smallest_p(finals),
         needed_p=plan.alpha / family,
         detectable_sds=sds,
         detectable=None if plan.sd is None else sds * plan.sd,
-        sd_for_better=for_better,
-        sd_for_equivalent=for_equivalent,
+        sd_for_better=2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family),
+        sd_for_equivalent=plan.rope / sds_for_equivalent(finals, alpha=plan.alpha, family=family),
         one_search=plan.pool.trials == plan.pool.configurations,
         claims=tuple(
             ClaimForecast(
@@ -115,44 +135,67 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
                 b=one.b,
                 claim=one.claim,
                 tests=len(resolved.opponents(one)),
-                better=None if plan.sd is None else plan.sd <= for_better,
-                equivalent=None if plan.sd is None else plan.sd <= for_equivalent,
+                chances=_chances(resolved, len(resolved.opponents(one))),
             )
             for one in plan.comparisons
         ),
     )
 
 
+def _chances(resolved: ResolvedPlan, tests: int) -> tuple[Chance, ...]:
+    plan, rules = resolved.plan, rules_of(resolved)
+    finals, family = plan.finals.seeds, resolved.family
+    return tuple(
+        Chance(
+            sd=sd,
+            found=chance_of_better(sd, finals, rules, family=family) ** tests,
+            equivalent=chance_of_equivalent(sd, finals, rules, family=family),
+        )
+        for sd in (plan.sd, plan.sd_largest)
+        if sd is not None
+    )
+
+
 def sentences(found: Forecast) -> list[str]:
     """The forecast in words, a line each."""
-    known = found.claims[0].better is not None
     lines = [
         f"plan {found.name}, hash {found.plan_hash}",
         f"{found.pool_runs + found.final_runs:,} runs at most: {found.pool_runs:,} of the pools, "
         f"{found.final_runs:,} finals",
         f"about {duration(found.seconds)} on one core ({found.seconds_per_run:.3g} s a run, {found.basis})",
+        found.family,
         f"{found.finals} finals reach p = {found.smallest_p:.2g}; the smallest of {found.tests_per_family} tests needs "
         f"{found.needed_p:.2g}",
         f"minimum detectable effect, 80 % power: {found.detectable_sds:.2f} SDs of the paired difference"
         + ("" if found.detectable is None else f" = {found.detectable:.3g}"),
         f"an effect of 2 ROPE is called better where that SD is at most {found.sd_for_better:.3g}; "
         f"a difference of 0 is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
+        _ASSUMED,
     ]
     if found.one_search:
         lines.append(
             "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ; "
             "`pool.trials` below `pool.configurations` mends it"
         )
-    if not known:
+    if not found.claims[0].chances:
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
     for one in found.claims:
-        reach = "".join(
-            f", {word} {'reachable' if able else 'NOT reachable'}"
-            for word, able in (("better", one.better), ("equivalent", one.equivalent))
-            if able is not None
-        )
-        lines.append(f"{one.a} against {one.b}, claim {one.claim}, {one.tests} test{'s'[: one.tests > 1]}{reach}")
+        about = f"{one.a} against {one.b}, claim {one.claim}, {one.tests} test{'s'[: one.tests > 1]}"
+        word = "shown" if one.claim == "mechanism" else "better"
+        lines.append("; ".join([about, *_reached(word, one.chances)]))
     return lines
+
+
+def _reached(word: str, chances: Sequence[Chance]) -> list[str]:
+    return [
+        f"at an SD of {chance.sd:.3g} {word} in {chance.found:.0%}{_not(chance.found)} and equivalent in "
+        f"{chance.equivalent:.0%}{_not(chance.equivalent)}"
+        for chance in chances
+    ]
+
+
+def _not(chance: float) -> str:
+    return "" if chance >= POWER else " (NOT reachable)"
 
 
 def duration(seconds: float) -> str:
@@ -166,19 +209,11 @@ def _seconds_per_run(resolved: ResolvedPlan) -> tuple[float, str]:
     stated = resolved.plan.seconds_per_run
     if stated is not None:
         return stated, "stated in the plan"
-    first = pool_items(resolved)[0]
-    runs, seconds = 0, 0.0
+    timed, seconds = first_item(resolved, 1), 0.0
     for most in _TIMED_RUNS:
-        timed = Item(cell=first.cell, method=first.method, stage=first.stage, runs=first.runs[:most])
-        runs, seconds = len(timed.runs), run_item(resolved, timed).seconds
+        timed = first_item(resolved, most)
+        seconds = run_item(resolved, timed).seconds
         if seconds >= _LONG_SECONDS:
             break
-    return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {first.method} in {first.cell}"
-
-
-def _largest_sd(rope: float, finals: int, alpha: float) -> float:
-    def lacking(sd: float) -> float:
-        return equivalence_power(rope, sd, finals, alpha=alpha) - POWER
-
-    low, high = 1e-6 * rope, 1e3 * rope
-    return low if lacking(low) < 0.0 else cast("float", brentq(lacking, low, high))
+    runs = len(timed.runs)
+    return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {timed.method} in {timed.cell}"

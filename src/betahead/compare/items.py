@@ -57,6 +57,14 @@ def pool_items(resolved: ResolvedPlan) -> list[Item]:
     ]
 
 
+def first_item(resolved: ResolvedPlan, most: int) -> Item:
+    """The first runs of the pool, at most so many: a piece of work to time."""
+    plan = resolved.plan
+    runs = [(at // plan.pool.seeds, resolved.tuning_seeds[at % plan.pool.seeds]) for at in range(most)]
+    runs = [run for run in runs if run[0] < plan.pool.configurations][: plan.runs_per_item]
+    return Item(cell=plan.cells[0], method=next(iter(plan.methods)), stage="pool", runs=tuple(runs))
+
+
 def final_items(resolved: ResolvedPlan, cell: str, method: str, chosen: Sequence[Sequence[int]]) -> list[Item]:
     """The finals of a method in a cell: each final seed with the configurations that its search picked.
 

@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from betahead.compare.plan import ComparisonSection, MetricName, better_side
 from betahead.compare.resolved import ResolvedPlan, Role, Test
-from betahead.compare.verdict import NO_BETTER, Decision, MechanismVerdict, Rules, Verdict, decide, mechanism
+from betahead.compare.rules import Rules, Verdict
+from betahead.compare.verdict import NO_BETTER, Decision, MechanismVerdict, decide, mechanism
 from betahead.compare.work import Finished
 
 
@@ -37,23 +38,25 @@ class Judged:
 def rules_of(resolved: ResolvedPlan) -> Rules:
     """The rules that the plan fixed."""
     plan = resolved.plan
-    return Rules(rope=plan.rope, alpha=plan.alpha, family=resolved.family, seed=plan.seed)
+    return Rules(rope=plan.rope, alpha=plan.alpha, seed=plan.seed)
 
 
 def judge(finished: Finished) -> Judged:
     """Decide every test on the primary metric, then every claim in every cell."""
     resolved = finished.resolved
     plan = resolved.plan
-    keys = [[(test, cell) for test in resolved.tests] for cell in plan.cells]
-    if plan.holm == "all":
-        keys = [[key for group in keys for key in group]]
-    families = [[differences(finished, cell, test, plan.metric.primary) for test, cell in family] for family in keys]
-    decided = decide(families, rules_of(resolved))
-    decisions = {
+    # A test whose answer is known beforehand is decided by itself: it must cost the others nothing.
+    families = [*resolved.families, *((key,) for key in sorted(resolved.left_out, key=str))]
+    decided = decide(
+        [[differences(finished, cell, test, plan.metric.primary) for test, cell in family] for family in families],
+        rules_of(resolved),
+    )
+    found = {
         key: decision
-        for family, its in zip(keys, decided, strict=True)
+        for family, its in zip(families, decided, strict=True)
         for key, decision in zip(family, its, strict=True)
     }
+    decisions = {(test, cell): found[test, cell] for cell in plan.cells for test in resolved.tests}
     claims = tuple(
         (one, tuple(_in_cell(resolved, one, cell, decisions) for cell in plan.cells)) for one in plan.comparisons
     )

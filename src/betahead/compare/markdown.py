@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from betahead.compare.evidence import ClaimCell, Evidence, TestRecord
 from betahead.compare.markdown_measures import measure_parts
+from betahead.compare.markdown_paths import path_parts
 from betahead.compare.panel_records import IntervalRecord
-from betahead.compare.tables import shown, table
+from betahead.compare.tables import settled_by, shown, table
 
 
 def markdown_of(evidence: Evidence) -> str:
@@ -14,17 +15,18 @@ def markdown_of(evidence: Evidence) -> str:
         f"# {evidence.name}",
         evidence.question,
         f"Plan `{evidence.plan_hash}`; test opened {evidence.test_opened}. Metric `{evidence.metric}`, smallest effect "
-        f"worth having (ROPE) {evidence.rope:g}; alpha {evidence.alpha:g} over {evidence.tests_per_family} p-values, "
-        "after Holm.",
+        f"worth having (ROPE) {evidence.rope:g}; alpha {evidence.alpha:g} after Holm; {evidence.family.sentence}.",
+        f"Of betahead {evidence.code.version}, code `{evidence.code.digest[:12]}`.",
         f"Repeat it: `{evidence.command}`",
         "## Claims",
         "\n".join(f"- {claim.sentence}" for claim in evidence.claims),
         _claims(evidence),
         "## Tests",
         f"{_effect(evidence)} P(A>B): on a fresh final. MDE: what so many finals find with 80 % power. "
-        "Settled by: finals that would end an inconclusive test in four of five cases, were the truth 0 or 2 ROPE, or "
-        "were it what was seen, if A or B then wins on ¾ of them; “not by more” where those wins alone are missing, or "
-        "where it would take a hundred times the finals.",
+        "Settled by: the fewest finals that end an inconclusive test in four of five replays of the whole verdict "
+        "(interval, effect, p as the smallest of its family, wins; or the interval of equivalence), were the truth 0, "
+        "2 ROPE, or what was seen; – where fifty times the finals do not, as where A wins too rarely. Replays draw "
+        "finals from those that were seen and assume that they spread alike under every truth.",
         _one_search(evidence),
         _tests(evidence.tests),
         *_secondary(evidence),
@@ -61,12 +63,6 @@ def _nothing(headroom: IntervalRecord) -> bool:
     return headroom.estimate == headroom.low == headroom.high == 0.0
 
 
-def _settled(one: TestRecord) -> str:
-    if one.verdict != "inconclusive":
-        return ""
-    return "not by more" if one.finals_to_settle is None else f"{one.finals_to_settle} finals"
-
-
 def _one_search(evidence: Evidence) -> str:
     pool = evidence.plan["plan"]["pool"]
     if pool["trials"] < pool["configurations"]:
@@ -79,7 +75,7 @@ def _one_search(evidence: Evidence) -> str:
 
 
 def _tests(tests: Iterable[TestRecord]) -> str:
-    heads = ["cell", "A", "B", "verdict", "effect", "p", "p (Holm)", "P(A>B)", "MDE", "settled by"]
+    heads = ["cell", "A", "B", "verdict", "effect", "p", "p (Holm)", "P(A>B)", "MDE", "settled by (0 · 2 ROPE · seen)"]
     rows = [
         [
             one.cell,
@@ -88,10 +84,10 @@ def _tests(tests: Iterable[TestRecord]) -> str:
             f"**{one.verdict}**",
             shown(one.effect),
             f"{one.p:.2g}",
-            f"{one.p_holm:.2g}",
+            f"{one.p_holm:.2g}" if one.in_family else "the same runs",
             f"{one.wins.estimate:.2f}",
             f"{one.minimum_detectable_effect:.3g}",
-            _settled(one),
+            settled_by(one),
         ]
         for one in tests
     ]
@@ -189,6 +185,7 @@ def _panels(evidence: Evidence) -> list[str]:
                 for row in panels.stability
             ],
         ),
+        *path_parts(evidence),
         *measure_parts(evidence),
     ]
     return parts

@@ -82,6 +82,22 @@ class CloudRow(Section):
     kl: float | None
 
 
+class EnvelopeRow(Section):
+    """A point of the cloud of reward and KL that no other of the method beats at no more KL.
+
+    Args:
+        configuration: its number in the method's pool, from 0.
+        share: of training.
+    """
+
+    cell: str
+    method: str
+    kl: float
+    reward: float
+    configuration: int
+    share: float
+
+
 class DivergedRow(Section):
     """How often training ended in numbers that are not finite, and how far seeds and configurations spread.
 
@@ -175,12 +191,43 @@ class ComputeRow(Section):
 
 
 class BetaRow(Section):
-    """Mean β of a topic at the end of the finals: geometric over runs."""
+    """Mean β of a topic at the end of the finals: geometric over runs.
+
+    Args:
+        relative: over the geometric mean of the topics.
+        oracle: the same of the oracle of the world; null where it has none.
+    """
 
     cell: str
     method: str
     topic: int
     beta: float
+    relative: float
+    oracle: float | None
+
+
+class AllocationRow(Section):
+    """How far a method's log β goes the way that the oracle's goes from topic to topic.
+
+    Args:
+        towards_oracle: 1 as far, 0 not at all, below 0 the other way; null where the oracle has one β for all.
+    """
+
+    cell: str
+    method: str
+    towards_oracle: IntervalRecord | None
+
+
+class AcrossRow(Section):
+    """How far the means of A's and B's finals spread over the conditions of a world: standard deviations."""
+
+    world: str
+    conditions: int
+    a: str
+    b: str
+    of_a: IntervalRecord
+    of_b: IntervalRecord
+    difference: IntervalRecord
 
 
 class HeadroomRow(Section):
@@ -201,6 +248,7 @@ class Panels(Section):
     frontier: list[FrontierRow]
     checkpoints: list[CheckpointRow]
     cloud: list[CloudRow]
+    envelope: list[EnvelopeRow]
     stability: list[DivergedRow]
     spread: list[SpreadRow]
     measures: list[MeasureRow]
@@ -208,4 +256,6 @@ class Panels(Section):
     label_noise: list[NoiseRow]
     compute: list[ComputeRow]
     beta: list[BetaRow]
+    allocation: list[AllocationRow]
+    across: list[AcrossRow]
     headroom: list[HeadroomRow]

@@ -5,14 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from betahead.compare.across import across_rows
+from betahead.compare.allocation import allocation_rows, beta_rows
+from betahead.compare.cloud import cloud_rows, envelope_rows
 from betahead.compare.judged import final_values
 from betahead.compare.measured import compute_rows, measure_kinds, measure_rows, noise_rows
 from betahead.compare.panel_records import (
     BestOfNRow,
-    BetaRow,
     BudgetRow,
     CheckpointRow,
-    CloudRow,
     DivergedRow,
     FrontierRow,
     HeadlineRow,
@@ -41,14 +42,17 @@ def panels_of(finished: Finished) -> Panels:
         best_of_n=_best_of_n(finished),
         frontier=_frontier(finished),
         checkpoints=_checkpoints(finished),
-        cloud=_cloud(finished),
+        cloud=cloud_rows(finished),
+        envelope=envelope_rows(finished),
         stability=_stability(finished),
         spread=spread_rows(finished),
         measures=measure_rows(finished),
         measure_kinds=measure_kinds(finished),
         label_noise=noise_rows(finished),
         compute=compute_rows(finished),
-        beta=_beta(finished),
+        beta=beta_rows(finished),
+        allocation=allocation_rows(finished),
+        across=across_rows(finished),
         headroom=_headroom(finished),
     )
 
@@ -165,25 +169,6 @@ def _checkpoints(finished: Finished) -> list[CheckpointRow]:
     return rows
 
 
-def _cloud(finished: Finished) -> list[CloudRow]:
-    resolved = finished.resolved
-    shape = (resolved.plan.pool.configurations, resolved.plan.pool.seeds)
-    rows: list[CloudRow] = []
-    for cell, method in _places(finished):
-        last = finished.pools[cell, method].path[:, -1, :].reshape(*shape, 3)
-        rows += [
-            CloudRow(
-                cell=cell,
-                method=method,
-                configuration=dict(configuration),
-                reward=_mean(last[number, :, 0]),
-                kl=_mean(last[number, :, 1]),
-            )
-            for number, configuration in enumerate(pool_of(resolved, method))
-        ]
-    return rows
-
-
 def _stability(finished: Finished) -> list[DivergedRow]:
     resolved = finished.resolved
     rows: list[DivergedRow] = []
@@ -203,23 +188,6 @@ def _stability(finished: Finished) -> list[DivergedRow]:
             )
         )
     return rows
-
-
-def _beta(finished: Finished) -> list[BetaRow]:
-    rows: list[BetaRow] = []
-    for cell, method in _places(finished):
-        rows += [
-            BetaRow(cell=cell, method=method, topic=topic + 1, beta=beta)
-            for topic, beta in enumerate(topic_betas(finished, cell, method))
-        ]
-    return rows
-
-
-def topic_betas(finished: Finished, cell: str, method: str) -> list[float]:
-    """β of each topic at the end of the finals, the geometric mean over runs; empty where prompts have none."""
-    scores = finished.finals[cell, method][1]
-    usable = scores.finite & np.isfinite(scores.log_beta).all(axis=1)
-    return np.exp(scores.log_beta[usable].mean(axis=0)).tolist() if usable.any() else []
 
 
 def _headroom(finished: Finished) -> list[HeadroomRow]:

@@ -29,6 +29,10 @@ def better_side(metric: MetricName) -> Better | None:
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+# Seeds of a plan count on from 1000 times its `seed`: with more of them two plans would share some.
+Seeds = Annotated[int, Field(ge=1, le=1000)]
+# More than any search needs, and few enough to be drawn at once.
+Configurations = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Range(Section):
@@ -82,9 +86,9 @@ class PoolSection(Section):
         seeds: S tuning seeds of each.
     """
 
-    configurations: Count = 32
+    configurations: Configurations = 32
     trials: Count = 12
-    seeds: Count = 3
+    seeds: Seeds = 3
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -98,7 +102,7 @@ class PoolSection(Section):
 class FinalsSection(Section):
     """Fresh seeds of the winners of the searches; each is one independent unit of the inference."""
 
-    seeds: Count = 20
+    seeds: Seeds = 20
 
 
 class MetricSection(Section):
@@ -129,6 +133,8 @@ class MetricSection(Section):
                 f"`primary` must have a better side, but {self.primary} has none; a measure that has is one of "
                 f"{', '.join(able)}."
             )
+        if len(set(self.kappas)) < len(self.kappas):
+            raise ConfigError(f"`kappas` must each be given once, but are {self.kappas} instead.")
         if len(set(names)) < len(names):
             raise ConfigError(
                 f"`secondary` must name other metrics than `primary`, each once, but is {self.secondary} instead."
@@ -169,6 +175,17 @@ class HeadroomSection(Section):
     oracle: Text
     learned: Annotated[list[Text], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        parts = [self.fixed, self.oracle, *self.learned]
+        twice = sorted({name for name in parts if parts.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"`learned` must hold other methods than `fixed` and `oracle`, each once, but {twice[0]} plays two "
+                "parts."
+            )
+        return self
+
 
 class Plan(Section):
     """A whole comparison.
@@ -184,7 +201,8 @@ class Plan(Section):
         stop: the one stop rule, all finals and no looks in between.
         runs_per_item: most runs of one unit of work.
         seconds_per_run: what a run is expected to take; None lets --dry-run measure it.
-        sd: spread of a paired difference between units, if known beforehand, for --dry-run.
+        sd: spread of a paired difference between units, if known beforehand, for --dry-run: the median over tests.
+        sd_largest: the same of the test that spreads most; needs `sd`.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -205,6 +223,7 @@ class Plan(Section):
     runs_per_item: Count = 96
     seconds_per_run: Positive | None = None
     sd: Positive | None = None
+    sd_largest: Positive | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -215,6 +234,11 @@ class Plan(Section):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ConfigError(f"`{key}` must each be given once, but {twice[0]} stands there twice.")
+        if self.sd_largest is not None and (self.sd is None or self.sd_largest < self.sd):
+            raise ConfigError(
+                f"`sd_largest` must be at least `sd`, but is {self.sd_largest:g} beside {self.sd or 'none'}; "
+                "`sd` is the median."
+            )
         for name, method in self.methods.items():
             if len(method.include) > self.pool.configurations:
                 raise ConfigError(

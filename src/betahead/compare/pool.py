@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from scipy.stats import qmc
 
 from betahead.compare.plan import Range
-from betahead.compare.resolved import ResolvedPlan, refuse_outside
+from betahead.compare.resolved import ResolvedPlan
+from betahead.compare.spaces import refuse_outside
 
 SHARED = ("learning_rate", "beta")
 

@@ -3,24 +3,34 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Float
 
+from betahead.compare.allocation import topic_betas
 from betahead.compare.evidence import (
     SCHEMA_VERSION,
     ClaimCell,
     ClaimRecord,
+    CodeRecord,
     Evidence,
+    FamilyRecord,
+    LeftOutRecord,
     SecondaryRecord,
+    SettleRecord,
     TestRecord,
 )
-from betahead.compare.judged import ClaimInCell, Judged, differences, judge
+from betahead.compare.judged import ClaimInCell, Judged, differences, judge, rules_of
 from betahead.compare.panel_records import IntervalRecord
-from betahead.compare.panels import panels_of, topic_betas
+from betahead.compare.panels import panels_of
 from betahead.compare.plan import ComparisonSection, better_side
+from betahead.compare.resolved import ResolvedPlan, Test, family_sentence
+from betahead.compare.settle import settled_by
+from betahead.compare.verdict import Decision
 from betahead.compare.work import Finished
 from betahead.runs.machine import hardware, software
+from betahead.runs.redaction import redacted_words
 from betahead.stats.paired import paired_interval
 
 
@@ -46,11 +56,13 @@ def evidence_of(finished: Finished, command: str) -> Evidence:
         rope=plan.rope,
         alpha=plan.alpha,
         tests_per_family=resolved.family,
+        family=family_record(resolved),
+        code=CodeRecord(version=resolved.code.version, digest=resolved.code.digest),
         software=software(),
         hardware=hardware(),
         command=command,
         claims=_claims(finished, judged),
-        tests=_tests(judged),
+        tests=_tests(finished, judged),
         secondary=_secondary(finished),
         panels=panels_of(finished),
     )
@@ -105,7 +117,22 @@ def _in_cell(finished: Finished, one: ComparisonSection, cell: ClaimInCell) -> C
     )
 
 
-def _tests(judged: Judged) -> list[TestRecord]:
+def family_record(resolved: ResolvedPlan) -> FamilyRecord:
+    """What the family of tests is, in words too."""
+    return FamilyRecord(
+        corrected="over tests × cells" if resolved.plan.holm == "all" else "over the tests of each cell",
+        sizes=[len(family) for family in resolved.families],
+        left_out=[
+            LeftOutRecord(cell=cell, a=test.a, b=test.b)
+            for cell in resolved.plan.cells
+            for test in resolved.tests
+            if (test, cell) in resolved.left_out
+        ],
+        sentence=family_sentence(resolved),
+    )
+
+
+def _tests(finished: Finished, judged: Judged) -> list[TestRecord]:
     return [
         TestRecord(
             cell=cell,
@@ -120,10 +147,19 @@ def _tests(judged: Judged) -> list[TestRecord]:
             sd=its.sd,
             finals=its.finals,
             minimum_detectable_effect=its.minimum_detectable_effect,
-            finals_to_settle=its.finals_to_settle,
+            finals_to_settle=_settled(finished, test, cell, its),
+            in_family=(test, cell) not in finished.resolved.left_out,
         )
         for (test, cell), its in judged.decisions.items()
     ]
+
+
+def _settled(finished: Finished, test: Test, cell: str, its: Decision) -> SettleRecord | None:
+    if its.verdict != "inconclusive" or its.finals == 1:
+        return None
+    resolved = finished.resolved
+    seen = differences(finished, cell, test, resolved.plan.metric.primary)
+    return SettleRecord(**asdict(settled_by(seen, rules_of(resolved), family=resolved.family_of(test, cell))))
 
 
 def _secondary(finished: Finished) -> list[SecondaryRecord]:
@@ -152,4 +188,4 @@ def _both(differences: Float[np.ndarray, "finals units"]) -> Float[np.ndarray, "
 
 def command_line() -> str:
     """The words of this process, as a person would type them."""
-    return " ".join(["betahead", *sys.argv[1:]])
+    return " ".join(["betahead", *redacted_words(sys.argv[1:])])

@@ -9,29 +9,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts, refuse_unmeasured
+from betahead.compare.cells import WorldOf, did_you_mean, refuse_seen_prompts, refuse_unmeasured, runs_of
+from betahead.compare.code import Code, code_of
+from betahead.compare.contenders import refuse_parts
 from betahead.compare.plan import (
     GOLD_METRICS,
     ComparisonSection,
-    MethodSection,
     MetricName,
     Plan,
-    Range,
     plan_of,
     refuse_too_few_finals,
 )
+from betahead.compare.spaces import Space, refuse_outside, space_of
 from betahead.errors import ConfigError
-from betahead.runs.machine import version_of
 from betahead.runs.yaml_text import read_yaml
 from betahead.worlds.outcome import MethodWorld, WorldMethod
 
 # Raised when the protocol changes what a plan's results are, or what the storage holds of them.
-PROTOCOL = 2
+PROTOCOL = 3
 
 # Tuning seeds count from here, final seeds from there: they share none.
 _FINALS_FROM = 1_000_000
 
-Space = Mapping[str, Range]
 Role = Literal["opponent", "parent", "placebo"]
 
 
@@ -102,10 +101,34 @@ class ResolvedPlan:
         pairs = [Test(a=one.a, b=other) for one in self.plan.comparisons for other in self.opponents(one)]
         return tuple(dict.fromkeys(pairs))
 
+    @cached_property
+    def left_out(self) -> frozenset[tuple[Test, str]]:
+        """Tests of a method with the very same runs under another name: their p is 1 before anything is run."""
+        return frozenset(
+            (test, cell)
+            for cell, world in self.worlds.items()
+            for test in self.tests
+            if runs_of(world, test.a) == runs_of(world, test.b)
+        )
+
+    @cached_property
+    def families(self) -> tuple[tuple[tuple[Test, str], ...], ...]:
+        """The tests whose p-values Holm corrects together: all of the plan, or those of each cell."""
+        of_cells = [
+            tuple((test, cell) for test in self.tests if (test, cell) not in self.left_out) for cell in self.plan.cells
+        ]
+        if self.plan.holm == "all":
+            of_cells = [tuple(key for of_cell in of_cells for key in of_cell)]
+        return tuple(of_cell for of_cell in of_cells if of_cell)
+
+    def family_of(self, test: Test, cell: str) -> int:
+        """How many p-values Holm corrects together with that of a test; 1 where it stays out."""
+        return next((len(family) for family in self.families if (test, cell) in family), 1)
+
     @property
     def family(self) -> int:
-        """How many p-values Holm corrects together."""
-        return len(self.tests) * (len(self.plan.cells) if self.plan.holm == "all" else 1)
+        """How many p-values Holm corrects together, in the largest family."""
+        return max(len(family) for family in self.families)
 
     def opponents(self, comparison: ComparisonSection) -> tuple[str, ...]:
         """Whom A must beat for the claim: B, and for a mechanism its parent and its placebo too."""
@@ -121,6 +144,11 @@ class ResolvedPlan:
         return {comparison.b: "opponent", parent: "parent", placebo: "placebo"}
 
     @cached_property
+    def code(self) -> Code:
+        """What the numbers of this plan come from here; no part of the hash, which is that of the question."""
+        return code_of(self.plan.cells)
+
+    @cached_property
     def text(self) -> str:
         """The canonical form: JSON with sorted keys."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -131,10 +159,9 @@ class ResolvedPlan:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plan, spaces, opponents and targets as plain values, and what the worlds and the package are."""
+        """Plan, spaces, opponents and targets as plain values, what the worlds are, and what leaves the family."""
         return {
             "protocol": PROTOCOL,
-            "version": version_of("betahead"),
             "worlds": {cell: _digest(world.fingerprint()) for cell, world in self.worlds.items()},
             "plan": self.plan.model_dump(mode="json"),
             "spaces": {
@@ -142,8 +169,22 @@ class ResolvedPlan:
                 for method, space in self.spaces.items()
             },
             "opponents": [[one.a, *self.opponents(one)] for one in self.plan.comparisons],
+            "left_out": sorted([cell, test.a, test.b] for test, cell in self.left_out),
             "kl_targets": {cell: list(targets) for cell, targets in self.targets.items()},
         }
+
+
+def family_sentence(resolved: ResolvedPlan) -> str:
+    """What Holm corrects together, and what it does not, in words."""
+    plan, sizes = resolved.plan, [len(family) for family in resolved.families]
+    tests, cells = len(resolved.tests), len(plan.cells)
+    if plan.holm == "all":
+        said = f"{sizes[0]} p-values, over tests × cells ({tests} × {cells})"
+    else:
+        said = f"each cell by itself, of {min(sizes)} to {max(sizes)} p-values ({tests} tests)"
+    if resolved.left_out:
+        said += f", without {len(resolved.left_out)} of a method with the very same runs under another name"
+    return f"the family that Holm corrects: {said}"
 
 
 def final_seeds_of(seed: int, finals: int) -> range:
@@ -190,15 +231,11 @@ def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:
                     f"`methods.{name}` must have the same axes in every cell, but {cell} declares others; "
                     "compare it in a plan of its own."
                 )
-    spaces = {name: _space(plan, name, declared[name], section) for name, section in plan.methods.items()}
+    spaces = {name: space_of(plan, name, declared[name], section) for name, section in plan.methods.items()}
     for name, section in plan.methods.items():
         for number, configuration in enumerate(section.include):
             refuse_outside(configuration, spaces[name], f"methods.{name}.include.{number}")
-    for one in plan.comparisons:
-        _refuse_claim(plan, one, declared)
-    if plan.headroom is not None:
-        for name in (plan.headroom.fixed, plan.headroom.oracle, *plan.headroom.learned):
-            _refuse_absent(plan, name, "headroom")
+    refuse_parts(plan, declared)
     resolved = ResolvedPlan(
         plan=plan,
         worlds=worlds,
@@ -206,28 +243,13 @@ def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:
         declared=declared,
         targets={cell: tuple(float(target) for target in world.kl_targets()) for cell, world in worlds.items()},
     )
+    if not resolved.families:
+        raise ConfigError(
+            "`comparisons` must hold a test whose answer is open, but each is of a method with the very same runs "
+            "under another name; compare it with another method."
+        )
     refuse_too_few_finals(plan.finals.seeds, resolved.family, plan.alpha)
     return resolved
-
-
-def refuse_outside(configuration: Mapping[str, float], space: Space, what: str) -> None:
-    """A configuration has a value for every axis of its space, inside its range, and for nothing else.
-
-    Raises:
-        ConfigError: names the axis, the value and the range.
-    """
-    for name in configuration:
-        if name not in space:
-            raise ConfigError(f"`{what}.{name}` is not an axis of the space; {did_you_mean(name, space)}")
-    for name, axis in space.items():
-        if name not in configuration:
-            raise ConfigError(f"`{what}.{name}` is missing; give every axis of the space a value.")
-        value = configuration[name]
-        if not axis.low <= value <= axis.high:
-            raise ConfigError(
-                f"`{what}.{name}` must be inside its declared space [{axis.low:g}, {axis.high:g}], but is {value:g} "
-                "instead; widen the space for every configuration or leave this one out."
-            )
 
 
 def _metrics(plan: Plan) -> tuple[MetricName, ...]:
@@ -236,42 +258,3 @@ def _metrics(plan: Plan) -> tuple[MetricName, ...]:
 
 def _digest(fingerprint: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _space(plan: Plan, name: str, declared: WorldMethod, section: MethodSection) -> Space:
-    own = {axis.name: Range(low=axis.low, high=axis.high, log=axis.log) for axis in declared.axes}
-    for axis in section.space:
-        if axis not in own:
-            known = did_you_mean(axis, own) if own else "it has none beyond the shared `axes`."
-            raise ConfigError(f"`methods.{name}.space.{axis}` is not an axis of {name}; {known}")
-    shared = {"learning_rate": plan.axes.learning_rate, "beta": plan.axes.beta}
-    return {**shared, **{axis: section.space.get(axis, given) for axis, given in own.items()}}
-
-
-def _refuse_claim(plan: Plan, one: ComparisonSection, declared: Mapping[str, WorldMethod]) -> None:
-    for name in (one.a, one.b):
-        _refuse_absent(plan, name, "comparisons")
-    if declared[one.a].needs_truth and one.claim != "bound":
-        raise ConfigError(
-            f"`comparisons` must not claim that {one.a} is {one.claim}, because it reads the truth of its world; "
-            "say `claim: bound`."
-        )
-    if one.claim != "mechanism":
-        return
-    for role, name in (
-        ("parent", one.parent or declared[one.a].parent),
-        ("placebo", one.placebo or declared[one.a].placebo),
-    ):
-        if name is None:
-            raise ConfigError(
-                f"`comparisons` claims a mechanism for {one.a}, which has no {role}; name one with `{role}: METHOD`, "
-                "or say `claim: better`."
-            )
-        _refuse_absent(plan, name, f"comparisons ({role} of {one.a})")
-
-
-def _refuse_absent(plan: Plan, name: str, where: str) -> None:
-    if name not in plan.methods:
-        raise ConfigError(
-            f"`{where}` names {name!r}, which is not among the plan's `methods`; {did_you_mean(name, plan.methods)}"
-        )

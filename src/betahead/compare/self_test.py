@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import resolve
+from betahead.compare.rules import Rules, Verdict
 from betahead.compare.score import scores_of
 from betahead.compare.self_test_replays import CELLS, CONDITIONS, Tally, against_itself, planted, rigged
 from betahead.compare.self_test_truth import (
@@ -25,7 +26,7 @@ from betahead.compare.self_test_truth import (
     verdict_on_copy,
     verdicts_on_truth,
 )
-from betahead.compare.verdict import Rules, Verdict, decide
+from betahead.compare.verdict import decide
 from betahead.errors import ConfigError
 from betahead.worlds.tabular_methods import tabular_method_world
 
@@ -255,14 +256,14 @@ question: Is anything wrong with this plan?
 cells: [tabular/half_noise]
 methods:
   fixed: {}
-  renamed: {include: [{learning_rate: RATE, beta: 0.1}]}
+  fixed_early: {include: [{learning_rate: RATE, beta: 0.1}]}
 axes:
   learning_rate: {low: 0.003, high: 0.3}
   beta: {low: 0.01, high: 1.0}
 finals: {seeds: FINALS}
 rope: 0.01
 comparisons:
-  - {a: renamed, b: fixed}
+  - {a: fixed_early, b: fixed}
 """
 
 

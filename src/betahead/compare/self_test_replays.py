@@ -12,8 +12,9 @@ from betahead.compare.plan import Plan
 from betahead.compare.pool import pool_of
 from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import ResolvedPlan, resolve
+from betahead.compare.rules import LEAST_WIN_PROBABILITY, Verdict
 from betahead.compare.self_test_exact import Asked, ExactMethod, ExactWorld
-from betahead.compare.verdict import LEAST_WIN_PROBABILITY, Decision, Verdict
+from betahead.compare.verdict import Decision
 from betahead.compare.work import Finished, worked_alone
 
 CELLS = ("exact/nested", "exact/shared")

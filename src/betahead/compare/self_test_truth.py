@@ -13,8 +13,8 @@ from betahead.compare.judged import judge
 from betahead.compare.plan import Claim, Plan
 from betahead.compare.reach import sds_for_better
 from betahead.compare.resolved import ResolvedPlan, Test, resolve
+from betahead.compare.rules import Verdict
 from betahead.compare.score import scores_of
-from betahead.compare.verdict import Verdict
 from betahead.compare.work import worked_alone
 from betahead.worlds.named import named_world
 from betahead.worlds.outcome import MethodWorld, Outcome, WorldMethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from betahead.compare.evidence import TestRecord
 from betahead.compare.panel_records import IntervalRecord
 
 Row = Sequence[str]
@@ -11,6 +12,15 @@ def table(heads: Row, rows: Iterable[Row]) -> str:
     """A table with a line of heads."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settled_by(one: TestRecord) -> str:
+    """The finals that would settle a test under three truths; nothing where it is settled."""
+    settle = one.finals_to_settle
+    if settle is None:
+        return ""
+    found = (settle.if_zero, settle.if_twice_rope, settle.if_as_seen)
+    return " · ".join("–" if finals is None else f"{finals}" for finals in found)
 
 
 def shown(record: IntervalRecord) -> str:

@@ -7,30 +7,18 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from betahead.stats.bootstrap import REPLICATES, Interval
+from betahead.compare.rules import LEAST_WIN_PROBABILITY, Rules, Verdict
+from betahead.stats.bootstrap import Interval
 from betahead.stats.multiple import holm
 from betahead.stats.paired import Equivalence, equivalence, paired_interval, sign_flip_p, win_probability
-from betahead.stats.power import (
-    minimum_detectable_effect,
-    units_to_detect,
-    units_to_settle,
-    units_to_show_equivalence,
-)
+from betahead.stats.power import minimum_detectable_effect
 
-Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 MechanismVerdict = Literal["shown", "not shown", "open"]
 
 NO_BETTER: frozenset[Verdict] = frozenset({"equivalent", "worse"})
 
-# How often A must win on a fresh unit for "better" to mean something to one person with one run.
-LEAST_WIN_PROBABILITY = 0.75
-
 Differences = Float[np.ndarray, "finals units"]
 """A minus B, paired by final: the same virtual search, the same seed; units are prompts where finals share them."""
-
-
-# Finals beyond this many times those that there were are no advice.
-_MOST_TIMES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +33,6 @@ class Decision:
         wins: P(A > B) on a fresh final.
         sd: spread of the difference between finals.
         minimum_detectable_effect: what so many finals find with 80 % power within this family.
-        finals_to_settle: how many would end an inconclusive test in four of five cases, were the truth 0 or 2·ROPE, or
-            were it what was seen; its wins aside. None for the other verdicts, where the wins alone stand in the way,
-            and where it is more than a hundred times what there was.
     """
 
     verdict: Verdict
@@ -59,26 +44,6 @@ class Decision:
     sd: float
     finals: int
     minimum_detectable_effect: float
-    finals_to_settle: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What was fixed beforehand.
-
-    Args:
-        rope: the smallest effect worth having.
-        alpha: level of the family.
-        family: p-values that are corrected together.
-        seed: of the resamples.
-        replicates: resamples.
-    """
-
-    rope: float
-    alpha: float = 0.05
-    family: int = 1
-    seed: int = 0
-    replicates: int = REPLICATES
 
 
 def decide(families: Sequence[Sequence[Differences]], rules: Rules) -> list[list[Decision]]:
@@ -88,7 +53,7 @@ def decide(families: Sequence[Sequence[Differences]], rules: Rules) -> list[list
     same with A and B changed; *equivalent*: the 90 % interval lies inside ±ROPE; else *inconclusive*.
 
     Args:
-        families: tests by family; every family has `rules.family` of them.
+        families: tests by family.
         rules: fixed beforehand.
 
     Returns:
@@ -100,7 +65,7 @@ def decide(families: Sequence[Sequence[Differences]], rules: Rules) -> list[list
         corrected = holm(p)
         found.append(
             [
-                _decision(one, float(raw), float(held), rules)
+                _decision(one, float(raw), float(held), rules, len(family))
                 for one, raw, held in zip(family, p, corrected, strict=True)
             ]
         )
@@ -120,7 +85,7 @@ def mechanism(verdicts: Mapping[str, Verdict]) -> MechanismVerdict:
     return "not shown" if values & NO_BETTER else "open"
 
 
-def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -> Decision:
+def _decision(differences: Differences, p: float, p_holm: float, rules: Rules, family: int) -> Decision:
     of_final = differences.mean(axis=1)
     finals = len(of_final)
     effect = paired_interval(differences, seed=rules.seed, replicates=rules.replicates, level=1.0 - rules.alpha)
@@ -128,9 +93,6 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
     wins = win_probability(of_final)
     verdict = _verdict(effect, equal, p_holm, wins.estimate, rules)
     sd = float(np.std(of_final, ddof=1)) if finals > 1 else 0.0
-    by_wins = p_holm < rules.alpha and abs(effect.estimate) >= rules.rope and _one_sided(effect)
-    open_ = verdict == "inconclusive" and finals > 1 and not by_wins
-    settle = _settled_by(effect.estimate, sd, finals, rules) if open_ else None
     return Decision(
         verdict=verdict,
         effect=effect,
@@ -140,29 +102,8 @@ def _decision(differences: Differences, p: float, p_holm: float, rules: Rules) -
         wins=wins,
         sd=sd,
         finals=finals,
-        minimum_detectable_effect=minimum_detectable_effect(
-            sd, max(finals, 2), alpha=rules.alpha, comparisons=rules.family
-        ),
-        finals_to_settle=settle,
+        minimum_detectable_effect=minimum_detectable_effect(sd, max(finals, 2), alpha=rules.alpha, comparisons=family),
     )
-
-
-def _one_sided(effect: Interval) -> bool:
-    """Whether the interval leaves 0 out."""
-    return effect.low is not None and effect.high is not None and (effect.low > 0.0 or effect.high < 0.0)
-
-
-def _settled_by(effect: float, sd: float, finals: int, rules: Rules) -> int | None:
-    """Finals that end the test be the truth 0 or 2·ROPE; where those are there already, be it what was seen."""
-    settle = units_to_settle(sd, effect=2.0 * rules.rope, rope=rules.rope, alpha=rules.alpha, comparisons=rules.family)
-    if settle > finals:
-        return settle if settle <= _MOST_TIMES * finals else None
-    if abs(effect) < rules.rope:
-        more = units_to_show_equivalence(rules.rope, sd, effect=effect, alpha=rules.alpha)
-    else:
-        more = units_to_detect(effect, sd, alpha=rules.alpha, comparisons=rules.family)
-    more = max(more, finals + 1)
-    return more if more <= _MOST_TIMES * finals else None
 
 
 def _verdict(effect: Interval, equal: Equivalence, p_holm: float, wins: float, rules: Rules) -> Verdict:

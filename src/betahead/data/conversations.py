@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from betahead.data.rows import RowError, shown, text
+from betahead.data.rows import RowError, cut, shown, text
 
 
 class Message(TypedDict):
@@ -72,7 +72,7 @@ def last_answer(tail: list[Message], name: str, where: str) -> str:
             "instead; only a pair of answers to the same prompt can be used, so remove the row.",
         )
     if not tail or tail[0]["role"] != "assistant":
-        found = f"{tail[0]['role']!r}" if tail else "nothing"
+        found = repr(cut(tail[0]["role"])) if tail else "nothing"
         raise RowError(
             f"`{name}` does not end with the assistant",
             where,

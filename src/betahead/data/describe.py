@@ -1,19 +1,19 @@
 """What a preference data set holds, before anything is trained on it."""
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from betahead.data.formats import pair_from_row
+from betahead.data.lengths import tokens_of_rows
 from betahead.data.prepare import laid_out, prepare_pairs
 from betahead.data.records import prompt_id
 from betahead.data.rows import RowError
 from betahead.data.sources import Source, source_name, source_rows
 from betahead.data.summary import DataSummary
+from betahead.data.tally import PairTally
 from betahead.errors import ConfigError
 
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
@@ -66,17 +66,6 @@ class DataDescription:
         return asdict(self) | {"summary": self.summary.to_dict()}
 
 
-@dataclass(frozen=True)
-class _Described:
-    """One kept pair: what identifies it and its three lengths."""
-
-    prompt_id: str
-    chosen: str
-    rejected: str
-    domain: str
-    lengths: tuple[int, int, int]
-
-
 def describe(
     source: Source,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -107,7 +96,7 @@ def describe(
     return _description(summary, "words" if tokenizer is None else "tokens", pairs)
 
 
-def _in_words(source: Source, layout: str, split: str) -> tuple[DataSummary, list[_Described]]:
+def _in_words(source: Source, layout: str, split: str) -> tuple[DataSummary, PairTally]:
     found, rows = laid_out(source_rows(source, split), layout, source_name(source))
     if found == "tokenized":
         raise ConfigError(
@@ -115,7 +104,7 @@ def _in_words(source: Source, layout: str, split: str) -> tuple[DataSummary, lis
             "name it."
         )
     summary = DataSummary(source=source_name(source), layout=found)
-    pairs: list[_Described] = []
+    pairs = PairTally()
     errors: list[RowError] = []
     for row in rows:
         summary.rows += 1
@@ -125,39 +114,29 @@ def _in_words(source: Source, layout: str, split: str) -> tuple[DataSummary, lis
             summary.drop(error)
             errors = errors or [error]
             continue
+        summary.kept += 1
         prompt = pair.prompt if isinstance(pair.prompt, str) else " ".join(item["content"] for item in pair.prompt)
         lengths = (len(prompt.split()), len(pair.chosen.split()), len(pair.rejected.split()))
-        pairs.append(_Described(prompt_id(pair), pair.chosen, pair.rejected, pair.domain, lengths))
-    summary.kept = len(pairs)
+        pairs.add(prompt_id(pair), pair.chosen, pair.rejected, pair.domain, lengths)
     summary.check(1.0, errors)
     return summary, pairs
 
 
 def _in_tokens(
     source: Source, tokenizer: PreTrainedTokenizerBase, layout: str, max_length: int, split: str
-) -> tuple[DataSummary, list[_Described]]:
+) -> tuple[DataSummary, PairTally]:
     prepared = prepare_pairs(source, tokenizer, layout=layout, max_length=max_length, split=split, max_dropped=1.0)
-    columns = ("prompt_id", "chosen", "rejected", "domain")
-    texts = zip(*(list(prepared.dataset[name]) for name in columns), strict=True)
-    table = prepared.dataset.data
-    prompts, chosen, rejected = (
-        _list_lengths(table.column(f"{part}_ids")) for part in ("prompt", "chosen", "rejected")
-    )
-    lengths = zip(prompts, chosen, rejected, strict=True)
-    pairs = [_Described(who, a, b, domain, counts) for (who, a, b, domain), counts in zip(texts, lengths, strict=True)]
+    texts = prepared.dataset.select_columns(["prompt_id", "chosen", "rejected", "domain"])
+    pairs = PairTally()
+    for row, tokens in zip(texts, tokens_of_rows(prepared.dataset), strict=True):
+        who, chosen, rejected, domain = (str(value) for value in cast("dict[str, Any]", row).values())
+        pairs.add(who, chosen, rejected, domain, (tokens.prompt, tokens.chosen, tokens.rejected))
     return prepared.summary, pairs
 
 
-def _list_lengths(column: Any) -> list[int]:
-    return [length for chunk in column.chunks for length in chunk.value_lengths().to_pylist()]
-
-
-def _description(summary: DataSummary, unit: str, pairs: Sequence[_Described]) -> DataDescription:
-    lengths = np.array([pair.lengths for pair in pairs], dtype=np.int64)
-    prompt, chosen, rejected = lengths.T
-    rows_of_prompt = Counter(pair.prompt_id for pair in pairs)
-    copies = Counter((pair.prompt_id, pair.chosen, pair.rejected) for pair in pairs)
-    reversed_pairs = sum(count for (who, a, b), count in copies.items() if (who, b, a) in copies)
+def _description(summary: DataSummary, unit: str, pairs: PairTally) -> DataDescription:
+    prompt, chosen, rejected = pairs.lengths.T
+    rows_of_prompt = pairs.rows_of_prompts()
     return DataDescription(
         summary=summary,
         unit=unit,
@@ -170,17 +149,17 @@ def _description(summary: DataSummary, unit: str, pairs: Sequence[_Described]) -
         },
         longer_wins=float((chosen > rejected).mean()),
         same_length=float((chosen == rejected).mean()),
-        domains=dict(Counter(pair.domain for pair in pairs if pair.domain).most_common()),
+        domains=dict(pairs.domains.most_common()),
         distinct_prompts=len(rows_of_prompt),
-        repeated_prompts=sum(count > 1 for count in rows_of_prompt.values()),
-        repeated_pairs=len(pairs) - len(copies),
-        contradictions=reversed_pairs,
-        leaked=_leaked(list(rows_of_prompt.values())),
+        repeated_prompts=int((rows_of_prompt > 1).sum()),
+        repeated_pairs=pairs.repeated(),
+        contradictions=pairs.contradicted(),
+        leaked=_leaked(rows_of_prompt),
         sharing_gain=float((2 * prompt + chosen + rejected).sum() / (prompt + chosen + rejected).sum()),
     )
 
 
-def _leaked(rows_of_prompt: Sequence[int], holdout: float = 0.05) -> float:
+def _leaked(rows_of_prompt: "np.ndarray[Any, np.dtype[np.int64]]", holdout: float = 0.05) -> float:
     """Share of held-out rows of which another row with the same prompt is trained on, when rows are drawn at random."""
-    rows = np.array(rows_of_prompt, dtype=np.float64)
+    rows = rows_of_prompt.astype(np.float64)
     return float((rows * (1 - holdout ** (rows - 1))).sum() / rows.sum())

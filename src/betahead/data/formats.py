@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from betahead.data.conversations import Message, last_answer, messages, split_conversations
-from betahead.data.rows import Row, RowError, column, shown, text
+from betahead.data.rows import Row, RowError, column, named, number, shown, text
 from betahead.data.transcripts import is_transcript, split_transcripts
 from betahead.errors import ConfigError, DataError
 from betahead.types import PAIR_COLUMNS
@@ -83,8 +83,8 @@ def detected_layout(rows: Sequence[Row], source: str) -> Layout:
         layout = _layout_of(row)
         if layout is not None:
             return layout
-    columns = sorted({key for row in rows for key, value in row.values.items() if value is not None})
-    found = ", ".join(f"`{name}`" for name in columns) or "no column"
+    columns = _columns_of(rows)
+    found = named(columns) or "no column"
     missing = [name for name in ("chosen", "rejected") if name not in columns]
     if missing:
         raise DataError(
@@ -114,7 +114,7 @@ def check_columns(rows: Sequence[Row], layout: Layout, source: str) -> None:
         "explicit": ("prompt", "chosen", "rejected"),
         "ultrafeedback": ("prompt", "chosen", "rejected"),
     }
-    columns = sorted({key for row in rows for key, value in row.values.items() if value is not None})
+    columns = _columns_of(rows)
     for name in UNREAD:
         if name in columns:
             raise DataError(
@@ -129,7 +129,7 @@ def check_columns(rows: Sequence[Row], layout: Layout, source: str) -> None:
         )
     for name in needed.get(layout, ("chosen", "rejected")):
         if name not in columns:
-            found = ", ".join(f"`{key}`" for key in columns) or "no column"
+            found = named(columns) or "no column"
             raise DataError(
                 f"{source} must have a column `{name}` (layout `{layout}`), but has {found} instead; rename the column "
                 "or choose another `data.layout`."
@@ -168,6 +168,11 @@ def has_words(prompt: tuple[Message, ...] | str) -> bool:
     if isinstance(prompt, str):
         return bool(prompt.strip())
     return any(message["content"].strip() for message in prompt if message["role"] != "system")
+
+
+def _columns_of(rows: Sequence[Row]) -> list[str]:
+    """The names of the columns in which some row has a value; rows of a list may have other keys than text."""
+    return sorted({str(key) for row in rows for key, value in row.values.items() if value is not None})
 
 
 def _layout_of(row: Row) -> Layout | None:
@@ -271,19 +276,8 @@ def pair_columns(row: Row) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in PAIR_COLUMNS:
         value = row.values.get(name)
-        if value is None or value == "":
-            continue
-        try:
-            number = None if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = None
-        if number is None:
-            raise RowError(
-                f"`{name}` is not a number",
-                row.where,
-                f"`{name}` must be a finite number, but is {shown(value)} instead; correct it or remove the column.",
-            )
-        found[name] = number
+        if value is not None and value != "":
+            found[name] = number(value, name, row.where)
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase
 
 from betahead.data.formats import OF_TOKENS, pair_columns
-from betahead.data.rows import Row, RowError, column, shown, text
+from betahead.data.rows import Row, RowError, column, number, shown, text
 from betahead.data.tokenize import TokenizeOptions
 from betahead.errors import DataError
 
@@ -39,13 +39,14 @@ def record_from_ids(row: Row, tokenizer: PreTrainedTokenizerBase, options: Token
     record: dict[str, Any] = {**ids, "ppl_mask": _ppl_mask(row, len(ids["prompt_ids"]), options.ppl_tokens)}
     for name in ("prompt", "chosen", "rejected"):
         given = row.values.get(name)
-        decoded = given if isinstance(given, str) else tokenizer.decode(ids[f"{name}_ids"], skip_special_tokens=True)
-        record[name] = decoded
+        decoded = tokenizer.decode(ids[f"{name}_ids"], skip_special_tokens=True)
+        record[name] = text(given, name, row.where) if isinstance(given, str) else decoded
     record["prompt_id"] = _prompt_id(row, ids["prompt_ids"])
     domain = row.values.get("domain")
     record["domain"] = "" if domain is None else text(domain, "domain", row.where)
     record |= pair_columns(row)
-    return record | {name: row.values[name] for name in OF_TOKENS if row.values.get(name) is not None}
+    scores = {name: row.values[name] for name in OF_TOKENS if row.values.get(name) is not None}
+    return record | {name: number(value, name, row.where) for name, value in scores.items()}
 
 
 def _ids(row: Row, name: str, vocabulary: int) -> list[int]:
@@ -99,5 +100,5 @@ def _ppl_mask(row: Row, length: int, ppl_tokens: str) -> list[bool]:
 def _prompt_id(row: Row, ids: list[int]) -> str:
     given = row.values.get("prompt_id")
     if given is not None:
-        return str(given)
+        return text(str(given), "prompt_id", row.where)
     return hashlib.blake2b(repr(ids).encode(), digest_size=8).hexdigest()

@@ -118,7 +118,7 @@ class PassCollator:
         pass_tokens: the tokens of a group of pairs on the road that reads the batches.
 
     Returns:
-        `passes`, the batches, and `pairs`, how many pairs each of them holds.
+        `passes`, the batches, `pairs`, how many pairs each of them holds, and `places`, which of the records those are.
     """
 
     collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]]
@@ -137,4 +137,5 @@ class PassCollator:
         return {
             "passes": [dict(self.collate([records[i] for i in group])) for group in groups],
             "pairs": [len(group) for group in groups],
+            "places": groups,
         }

@@ -1,7 +1,8 @@
 """One raw row of a source, and the sentence that says why a row cannot be used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from betahead.errors import DataError
@@ -43,7 +44,7 @@ def column(row: Row, name: str) -> Any:
     """
     value = row.values.get(name)
     if value is None:
-        found = ", ".join(f"`{key}`" for key in row.values if row.values[key] is not None) or "no value at all"
+        found = named(key for key in row.values if row.values[key] is not None) or "no value at all"
         raise RowError(
             f"missing `{name}`",
             row.where,
@@ -78,9 +79,51 @@ def text(value: Any, name: str, where: str) -> str:
     return value
 
 
+def number(value: Any, name: str, where: str) -> float:
+    """The value as a number, also of a text that holds one, as in CSV; NaN and infinities pass.
+
+    Raises:
+        RowError: no number, or one beyond those of float64.
+    """
+    try:
+        found = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = None
+    if found is None:
+        raise RowError(
+            f"`{name}` is not a number",
+            where,
+            f"`{name}` must be a finite number, but is {shown(value)} instead; correct it or remove the column.",
+        )
+    return found
+
+
 def shown(value: Any, *, limit: int = 60) -> str:
     """The value as an error shows it: its literal, shortened, and its type, such as `3 (int)`."""
-    literal = repr(value)
+    literal = _literal(value, limit)
     if len(literal) > limit:
         literal = literal[: limit - 1] + "…"
     return f"{literal} ({type(value).__name__})"
+
+
+def _literal(value: Any, limit: int) -> str:
+    # Of a text of megabytes only the beginning is shown, and only that is written out.
+    part = value[:limit] if isinstance(value, str | bytes | list | tuple) else value
+    try:
+        return repr(part)
+    except RecursionError:
+        return "nested too deeply to be shown"
+    except ValueError:  # of an integer with thousands of digits
+        return "too long to be shown"
+
+
+def named(names: Iterable[Any], *, most: int = 12) -> str:
+    """Names of columns as an error lists them, such as `prompt`, `chosen`; of very many or long ones only a part."""
+    given = iter(names)
+    first = [f"`{cut(str(name))}`" for name in islice(given, most)]
+    return ", ".join([*first, "…"] if next(given, None) is not None else first)
+
+
+def cut(name: str, limit: int = 60) -> str:
+    """The name, shortened where it is longer than names are."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -11,8 +11,10 @@ import pyarrow as pa
 from datasets.exceptions import DatasetsError
 
 from betahead.data.files import file_rows, has_known_ending
-from betahead.data.rows import Row, shown
-from betahead.errors import DataError
+from betahead.data.paths import expanded, path_kind
+from betahead.data.rows import Row, named, shown
+from betahead.data.saved import first_line, is_saved, saved_splits
+from betahead.errors import DataError, printable
 
 Source = (
     str
@@ -25,7 +27,6 @@ Source = (
 )
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<split>[\w\[\]%:+.-]+))?")
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 def source_rows(source: Source, split: str = "train") -> Iterator[Row]:
@@ -54,37 +55,26 @@ def source_rows(source: Source, split: str = "train") -> Iterator[Row]:
 
 def source_name(source: Source) -> str:
     """How errors and summaries call a source."""
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else "the data set"
-
-
-def expanded(path: str) -> str:
-    """The path with `~` and environment variables replaced.
-
-    Raises:
-        DataError: an environment variable that is not set.
-    """
-    for match in _VARIABLE.finditer(path):
-        variable = match.group(1) or match.group(2)
-        if variable not in os.environ:
-            raise DataError(
-                f"{path} must name a file, but the environment variable {variable} is not set; "
-                f"set it to the folder that holds the data (`export {variable}=…`) or write the path out."
-            )
-    return _VARIABLE.sub(lambda match: os.environ[match.group(1) or match.group(2)], str(Path(path).expanduser()))
+    return printable(os.fspath(source)) if isinstance(source, str | os.PathLike) else "the data set"
 
 
 def _named_rows(name: str, split: str) -> Iterator[Row]:
     if not name.strip():
         raise DataError("the preference data must be a path or a Hub name, but is an empty text instead.")
     path = Path(expanded(name))
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        yield from _saved_rows(path, str(path), split)
+    shown_path = printable(str(path))
+    if is_saved(path, shown_path):
+        loaded = saved_splits(path, shown_path)
+        yield from _numbered(
+            _chosen_split(loaded, split, shown_path) if isinstance(loaded, Mapping) else loaded, shown_path
+        )
         return
     hub = _HUB_NAME.fullmatch(name)
-    if hub and not path.exists() and not has_known_ending(name) and not name.lower().endswith((".gz", ".txt")):
+    nothing = path_kind(path, shown_path) == "nothing"
+    if hub and nothing and not has_known_ending(name) and not name.lower().endswith((".gz", ".txt")):
         yield from hub_rows(hub["name"], hub["split"] or split)
         return
-    yield from file_rows(path, str(path))
+    yield from file_rows(path, shown_path)
 
 
 def hub_rows(name: str, split: str) -> Iterator[Row]:
@@ -104,30 +94,29 @@ def hub_rows(name: str, split: str) -> Iterator[Row]:
     yield from _numbered(loaded, name)
 
 
-def _saved_rows(path: Path, name: str, split: str) -> Iterator[Row]:
-    try:
-        loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        detail = str(error).splitlines()[0].rstrip(".")
-        raise DataError(
-            f"{name} must be a folder written by `save_to_disk`, but cannot be read ({detail}); write it again."
-        ) from None
-    if isinstance(loaded, Mapping):
-        loaded = _chosen_split(loaded, split, name)
-    yield from _numbered(loaded, name)
-
-
 def _chosen_split(splits: Mapping[Any, Any], split: str, name: str) -> Any:
     if split not in splits:
-        names = ", ".join(f"`{key}`" for key in splits)
-        raise DataError(f"{name} must have the split `{split}`, but has {names} instead; choose one of these.")
+        raise DataError(
+            f"{name} must have the split `{split}`, but has {named(splits) or 'none'} instead; choose one of these."
+        )
     return splits[split]
 
 
 def _numbered(rows: Any, name: str) -> Iterator[Row]:
     number = 0
     prefix = f"{name}: row" if name else "row"
-    for number, values in enumerate(rows, start=1):
+    given = iter(rows)
+    while True:
+        try:
+            values = next(given)
+        except StopIteration:
+            break
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a file that a data set lies in
+            raise DataError(
+                f"{name or 'the data set'} must be readable, but row {number + 1} is not ({first_line(error)}); write "
+                "it again."
+            ) from None
+        number += 1
         if not isinstance(values, Mapping):
             raise DataError(
                 f"{prefix} {number}: a row must be a dict with `chosen` and `rejected`, but is {shown(values)} instead."

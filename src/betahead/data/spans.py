@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-_PROBED = re.compile(r"QzPROBExKQ(\d+)\.")
+_PROBED = re.compile(r"QzPROBExKQ([0-9]{1,9})\.")
 
 
 def probe(number: int) -> str:

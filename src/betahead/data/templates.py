@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from betahead.data.conversations import Message
 from betahead.data.formats import Pair
-from betahead.data.rows import RowError
+from betahead.data.rows import RowError, cut
 from betahead.data.spans import content_spans, probe
 from betahead.data.transcripts import label_spans
 from betahead.errors import ConfigError, DataError
@@ -123,7 +123,7 @@ class PromptRenderer:
         try:
             return self._applied(messages, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
-            roles = ", ".join(message["role"] for message in messages)
+            roles = cut(", ".join(cut(message["role"]) for message in messages), 200)
             raise RowError(
                 "refused by the chat template",
                 where,

@@ -80,7 +80,7 @@ class RewardModel:
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                name, trust_remote_code=False, output_loading_info=True
+                name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
         except Exception as error:  # A broken file makes each library trip over something else.
             reason = " ".join(str(error).split()).rstrip(".")[:300]

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from betahead.data.files import file_rows
 from betahead.data.formats import Layout, Pair, pair_from_row
+from betahead.data.paths import expanded
 from betahead.data.records import shown_prompt
 from betahead.data.rows import Row, RowError, column
-from betahead.data.sources import expanded
 from betahead.data.templates import PromptRenderer
 from betahead.data.tokenize import TokenizeOptions, tokenize_pairs
 from betahead.data.transcripts import is_transcript

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,7 +185,7 @@ def seen_in(
         for start in range(0, len(records), batch_size):
             part = [dict(record) for record in records[start : start + batch_size]]
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in collate(part).items()}
-            found.extend(_seen(model, reference, batch))
+            found.extend(model.within(partial(_seen, model, reference, batch)))
     return found
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from betahead.beta.rule import BetaRule, Need
@@ -14,12 +15,15 @@ from betahead.forward.agreed import agreed, reads_reference
 from betahead.forward.layout import Kernel
 from betahead.forward.logit_head import LogitHead
 from betahead.forward.roads import pair_forward
+from betahead.forward.shared import base_of
 from betahead.forward.vocabulary import Perturbation
 from betahead.losses.objective import Objective
+from betahead.losses.on_ranks import Everyone
 from betahead.losses.reward_shift import RewardShift
 from betahead.types import PairLogps, PairReading, Pairs, PromptFeatures, ReferenceScores, Shaping, bundled
 
 Policy = PreTrainedModel | PeftModel
+T = TypeVar("T")
 
 
 class PreferenceModel(nn.Module):
@@ -34,6 +38,7 @@ class PreferenceModel(nn.Module):
     Attributes:
         reference_head: the LM head of the reference that rules with `Need.PERTURBED` have beside the policy; None when
             that is the policy's own without adapters.
+        everyone: gathers one value a pair over ranks in training, for losses that act on the whole pass; None on one.
 
     Raises:
         ConfigError: for a loss that does not go with the rule.
@@ -54,6 +59,7 @@ class PreferenceModel(nn.Module):
         self.shift = RewardShift() if self.objective.has_shift else None
         self.kernel: Kernel = kernel
         self.reference_head: LogitHead | None = None
+        self.everyone: Everyone | None = None
 
     @property
     def needs_reference(self) -> bool:
@@ -82,6 +88,11 @@ class PreferenceModel(nn.Module):
     def config(self) -> Any:
         """The policy's config: `transformers` looks for it on the model that it trains."""
         return cast("PreTrainedModel", self.policy).config
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """The policy's layers, each of which wrappers for many ranks gather by itself."""
+        return getattr(base_of(self.policy), "_no_split_modules", None)
 
     @property
     def is_activation_checkpointing(self) -> bool:
@@ -136,10 +147,24 @@ class PreferenceModel(nn.Module):
         margin = chosen - rejected
         return margin, self.rule(features, margin)
 
-    def forward(self, **batch: Any) -> dict[str, Tensor]:
+    def within(self, call: Callable[[], T]) -> T:
+        """What `call` gives where the weights can be read.
+
+        Where they are spread over ranks they are whole only inside of a forward, so it is called in there, and every
+        rank must do so at the same time; elsewhere it is just called. What it gives must be no view of a weight, whose
+        memory is given back afterwards.
+        """
+        if not isinstance(self, FSDPModule):
+            return call()
+        found = self(inside=call)
+        self.reshard()  # else the next forward would not see that the weights have moved
+        return found
+
+    def forward(self, *, inside: Callable[[], Any] | None = None, **batch: Any) -> Any:
         """The loss of every pair, and per pair what the log shows (detached).
 
         Args:
+            inside: called instead, see `within`.
             batch: what `types.bundled` reads, the reference's columns included.
 
         Returns:
@@ -148,6 +173,8 @@ class PreferenceModel(nn.Module):
             reference β times their own scores) and, when the rule reads it, `log_ppl` with `has_ppl` (1 or 0), all
             float32.
         """
+        if inside is not None:
+            return inside()
         pairs = bundled(batch)
         policy, features = self.scored(pairs)
         reference = pairs.reference
@@ -155,7 +182,13 @@ class PreferenceModel(nn.Module):
         assert there, "the reference's columns must be in the batch before the forward"
         margin, shaping = self.shaped(policy, features, reference)
         objective, shift = self.objective, self.shift
-        losses = objective.losses(policy, reference, shaping, shift=None if shift is None else shift.mean)
+        losses = objective.losses(
+            policy,
+            reference,
+            shaping,
+            shift=None if shift is None else shift.mean,
+            everyone=self.everyone if self.training else None,
+        )
         chosen, rejected = (shaping.beta * side for side in objective.log_ratios(policy, reference))
         if shift is not None:
             shift.see(chosen, rejected)

@@ -11,6 +11,7 @@ from torch import Tensor
 from betahead.errors import ConfigError
 from betahead.losses.divergences import DIVERGENCES
 from betahead.losses.margin import answer_logps, logratios, per_token_of, reference_logps
+from betahead.losses.on_ranks import Everyone, of_all_ranks
 from betahead.losses.settings import LossSettings
 from betahead.losses.table import Loss, loss_named
 from betahead.types import PairLogps, ReferenceScores, Shaping
@@ -107,6 +108,7 @@ class Objective:
         shaping: Shaping,
         *,
         shift: Float[Tensor, ""] | None = None,
+        everyone: Everyone | None = None,
     ) -> Pairs:
         """The loss of every pair; its mean over the batch is what one descends.
 
@@ -119,6 +121,7 @@ class Objective:
             shaping: β, target, weight and penalty of every pair. A target moves margins; losses of both log-ratios
                 have no place for one.
             shift: δ, where `has_shift`.
+            everyone: gathers what is one value a pair over ranks, for losses that act on the whole pass.
 
         Returns:
             One value per pair. Of losses that act on the whole pass, only the mean over the pairs has a meaning.
@@ -129,7 +132,11 @@ class Objective:
         """
         preference = anchored = None
         for row, weight in zip(self.rows, self.weights, strict=True):
-            value = weight * self._loss_of(row, policy, reference, shaping, shift)
+            given, keywords = self._given_to(row, policy, reference, shaping, shift)
+            if row.on_batch and everyone is not None:
+                value = weight * of_all_ranks(row.loss, *given, everyone=everyone, **keywords)
+            else:
+                value = weight * row.loss(*given, **keywords)
             if row.reads == "chosen answer":
                 anchored = value if anchored is None else anchored + value
             else:
@@ -152,24 +159,24 @@ class Objective:
             chosen, rejected = score(chosen, coefficient), score(rejected, coefficient)
         return per_token_of(chosen, rejected, policy) if self._averages(row) else (chosen, rejected)
 
-    def _loss_of(
+    def _given_to(
         self, row: Loss, policy: PairLogps, reference: ReferenceScores | None, shaping: Shaping, shift: Tensor | None
-    ) -> Pairs:
+    ) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         keywords: dict[str, Any] = dict(self.settings.of(row))
         if row.has_shift:
             assert shift is not None, "the loss has a running shift that was not handed over"
             keywords["shift"] = shift
         if row.reads == "chosen answer":
-            return row.loss(policy.chosen, policy.chosen_tokens, **keywords)
+            return (policy.chosen, policy.chosen_tokens), keywords
         if row.reads == "margins of both models":
             assert reference is not None, "the loss compares with a reference that is not there"
             alpha = self.settings.ld_alpha
             (chosen, rejected), (first, second) = answer_logps(policy, alpha), reference_logps(reference, alpha)
-            return row.loss(chosen - rejected - shaping.target, first - second, shaping.beta, **keywords)
+            return (chosen - rejected - shaping.target, first - second, shaping.beta), keywords
         chosen, rejected = self._sides_of(row, policy, reference)
         if row.reads == "log-ratios":
-            return row.loss(chosen, rejected, shaping.beta, **keywords)
-        return row.loss(shaping.beta * (chosen - rejected - shaping.target), shaping.beta, **keywords)
+            return (chosen, rejected, shaping.beta), keywords
+        return (shaping.beta * (chosen - rejected - shaping.target), shaping.beta), keywords
 
 
 def objective_of(kind: str | Sequence[str], weights: Sequence[float] | None = None, **settings: Any) -> Objective:

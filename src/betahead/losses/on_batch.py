@@ -1,7 +1,8 @@
 """Losses of which no pair has its own: they act on all pairs of one pass together.
 
 Each returns the same number of values as there are pairs, whose *mean* is the loss. With gradient accumulation they act
-on each micro-batch by itself, and on several ranks on each rank's pairs, as in TRL; so how a batch is cut changes them.
+on each micro-batch by itself, so how a batch is cut changes them; on several ranks the micro-batch is that of all ranks
+(TRL takes each rank's pairs apart), see `on_ranks`.
 """
 
 import math

@@ -1,5 +1,6 @@
 """The text files of a run folder: written whole, and JSON that says what JSON cannot."""
 
+import errno
 import json
 import math
 import os
@@ -21,11 +22,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one JSON object as one line, in one write."""
-    line = json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n"
+    """Add one JSON object as one line, in one write.
+
+    Raises:
+        OSError: the disk has no room for all of it; then none of it is there.
+    """
+    line = (json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line.encode())
+        before = os.fstat(handle).st_size
+        if os.write(handle, line) < len(line):
+            os.ftruncate(handle, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
 

@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
-from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from betahead.beta.live import check_reference
 from betahead.beta.rule import BetaRule
 from betahead.data.prepare import PreparedPairs, prepare_pairs
+from betahead.data.sources import expanded
 from betahead.data.splits import split_by_prompt
 from betahead.data.summary import DataSummary
 from betahead.errors import BetaHeadError, ConfigError
 from betahead.forward.agreed import agreed
+from betahead.runs.adapters import adapter_of, check_adapter, loading_of
 from betahead.runs.config import Config
 from betahead.runs.corpus import fit_documents, held_out_prompts
-from betahead.runs.model_section import LoraAdapter, SmallFit
+from betahead.runs.model_section import SavedAdapter, SmallFit
+from betahead.train.adapters import is_adapter_folder, with_saved_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import causal_model, tokenizer_for
+from betahead.train.ranks import first_rank, from_first_rank
 from betahead.train.scoring import OnScoring, cache_place
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress, FitReport, fit_small_model
@@ -68,20 +71,6 @@ def rule_of(config: Config) -> BetaRule:
     return rule
 
 
-def adapter_of(config: Config) -> PeftConfig | None:
-    """The adapter of `model.adapter`, or None for full fine-tuning."""
-    adapter = config.model.adapter
-    if not isinstance(adapter, LoraAdapter):
-        return None
-    return LoraConfig(
-        r=adapter.rank,
-        lora_alpha=cast("int", adapter.alpha),
-        lora_dropout=adapter.dropout,
-        target_modules=adapter.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
 def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, **instead: Any) -> DPOConfig:
     """The training arguments; nothing is created.
 
@@ -92,8 +81,9 @@ def arguments_of(config: Config, output_dir: Path, *, keep_scores: bool = True, 
         instead: fields of `train` to replace.
 
     Raises:
-        ConfigError: for a combination that `transformers` refuses.
+        ConfigError: for a combination that `transformers` refuses, or an adapter that this machine cannot train.
     """
+    check_adapter(config.model)
     try:
         args = DPOConfig(
             output_dir=str(output_dir),
@@ -150,6 +140,8 @@ def fitted_reference(
 ) -> Generator[Fitted | None]:
     """The reference of `model.fit` in a temporary folder beside the run, or None when the model is named.
 
+    Of several ranks the first fits it, and the others read it.
+
     Args:
         config: the run.
         near: the run's folder, which need not exist yet.
@@ -161,15 +153,23 @@ def fitted_reference(
         yield None
         return
     held_out = held_out_prompts(config.data, config.seed)
+    if not first_rank():
+        yield from_first_rank(None)
+        return
     documents = fit_documents(fit, config.data, held_out)
     above = next(folder for folder in near.absolute().parents if folder.is_dir())
-    folder = Path(tempfile.mkdtemp(prefix=".betahead-fit-", dir=above))
+    folder = Path(tempfile.mkdtemp(prefix=fit_prefix(near), dir=above))
     try:
         spec = _spec(fit, steps)
         report = fit_small_model(documents, folder, spec=spec, seed=config.seed, on_progress=on_progress)
-        yield Fitted(folder=folder, report=report, held_out=frozenset(held_out))
+        yield from_first_rank(Fitted(folder=folder, report=report, held_out=frozenset(held_out)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def fit_prefix(output: Path) -> str:
+    """How the names of folders begin in which a reference is fitted for a run; they lie beside its own."""
+    return f".betahead-fit-{output.name}-"
 
 
 def _spec(fit: SmallFit, steps: int | None) -> Any:
@@ -186,8 +186,15 @@ def policy_of(config: Config, fitted: Fitted | None) -> tuple[PreTrainedModel, P
     """
     name = str(fitted.folder) if fitted else config.model.name
     assert name is not None
-    trusted = config.model.trust_remote_code
-    model = causal_model(name, {"dtype": config.model.dtype}, trust_remote_code=trusted)
+    if is_adapter_folder(name):
+        raise ConfigError(
+            f"`model.name` must be a whole model, but {name} holds an adapter instead; name the model that it was "
+            f"trained on, and say `model.adapter: {{kind: saved, path: {name}}}`."
+        )
+    trusted, adapter = config.model.trust_remote_code, config.model.adapter
+    model = causal_model(name, loading_of(config.model), trust_remote_code=trusted)
+    if isinstance(adapter, SavedAdapter):
+        model = cast("PreTrainedModel", with_saved_adapter(model, expanded(adapter.path), key="model.adapter.path"))
     return model, tokenizer_for(model, None, trust_remote_code=trusted)
 
 

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from betahead.errors import ConfigError
+from betahead.runs.redaction import BLOT, names_secret, redacted
 from betahead.runs.yaml_text import Document, KeyPath, short
 
 _EXPECTED = {
@@ -47,7 +48,7 @@ def complaint(error: ValidationError, document: Document, root: type[BaseModel])
         sentence = f"`{'.'.join(path)}` is missing; say one of {kinds}."
     else:
         path, sentence = _wrong_value(first, path)
-    return f"{document.origin(path)}: {sentence}"
+    return redacted(f"{document.origin(path)}: {sentence}")
 
 
 def _wrong_value(detail: ErrorDetails, path: KeyPath) -> tuple[KeyPath, str]:
@@ -63,7 +64,8 @@ def _wrong_value(detail: ErrorDetails, path: KeyPath) -> tuple[KeyPath, str]:
         expected = f"valid ({detail['msg']})"
     value = context["tag"] if detail["type"] == "union_tag_invalid" else detail["input"]
     path = (*path, "kind") if detail["type"] == "union_tag_invalid" else path
-    return path, f"`{'.'.join(path)}` must be {expected}, but is {short(value)} instead."
+    shown = BLOT if names_secret(path[-1]) else short(value)
+    return path, f"`{'.'.join(path)}` must be {expected}, but is {shown} instead."
 
 
 def _own_sentence(sentence: str, path: KeyPath) -> tuple[KeyPath, str]:

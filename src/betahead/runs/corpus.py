@@ -6,10 +6,11 @@ from pathlib import Path
 import datasets
 
 from betahead.data.formats import Pair, pair_from_row
+from betahead.data.paths import expanded
 from betahead.data.prepare import laid_out
 from betahead.data.records import prompt_id, shown_prompt
 from betahead.data.rows import RowError, column, text
-from betahead.data.sources import expanded, source_name, source_rows
+from betahead.data.sources import source_name, source_rows
 from betahead.data.splits import split_by_prompt
 from betahead.data.texts import is_plain_text, paragraphs
 from betahead.errors import DataError

@@ -18,7 +18,8 @@ from betahead.evaluate.kl import KLEstimate, kl_to_reference, mean_by_prompt
 from betahead.runs.atomic import write_json, write_text
 from betahead.runs.config import load_config
 from betahead.runs.quiet import quieted
-from betahead.runs.training import fit_lines, train_run
+from betahead.runs.run_lines import fit_lines
+from betahead.runs.training import train_run
 from betahead.worlds.grammar import GrammarWorld
 from betahead.worlds.plot import Series, scatter_svg
 from betahead.worlds.small_model import FitReport, SmallModelSpec, fit_small_model

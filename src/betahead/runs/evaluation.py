@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from betahead.data.sources import expanded
+from betahead.data.paths import expanded
 from betahead.data.summary import DataSummary
 from betahead.errors import DataError
 from betahead.evaluate.kl import kl_to_reference

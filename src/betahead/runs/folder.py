@@ -1,13 +1,15 @@
 """A run's folder: everything that one run leaves behind, under names that do not change.
 
 config.yaml      the resolved configuration; `betahead train config.yaml output=OTHER` repeats the run
-run.json         versions, hardware, seed, command, data fingerprints
+run.json         versions, hardware, seed, command, data fingerprints; `resumptions`, once there was one
 metrics.jsonl    one JSON object a log step
-prompts.parquet  beta and its causes for the held-out prompts, at 0, 25, 50, 75 and 100 % of training
+prompts.parquet  beta and its causes for the held-out prompts, with both answers, at 0, 25, 50, 75 and 100 % of training
 samples.jsonl    answers of policy and reference
 training_prompts.json  log PPL and beta of a sample of the training prompts at the end, sorted; not where beta is a
                  matter of the pair or the batch, and a prompt has none of its own
-checkpoints/     the trainer's checkpoints; `DPOTrainer.train(resume_from_checkpoint=…)` continues from one
+checkpoints/     the trainer's checkpoints, from the last of which `betahead train CONFIG --resume` goes on
+reference_adapter/  the adapter that the run began with, where it trained one further
+adapter/         the adapter, where it was merged into `policy/`
 policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
 failures/        what was seen when a run stopped because its loss was no number any more
 summary.json     the end result
@@ -16,13 +18,15 @@ DONE             written last: without it the run did not finish
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
+from betahead.data.paths import with_home
+from betahead.durable import write_whole
 from betahead.errors import ConfigError
 from betahead.runs.atomic import append_line, plain, write_json, write_text
-from betahead.runs.redaction import BLOT, redacted
+from betahead.runs.redaction import BLOT, names_secret, redacted
 
 
 def check_output(path: str | Path) -> Path:
@@ -31,11 +35,14 @@ def check_output(path: str | Path) -> Path:
     Raises:
         ConfigError: for a folder that holds anything, a file, or a place where nothing can be written.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     try:
+        path = path.expanduser()
         problem = _problem(path)
     except OSError as error:
         problem = f"be usable, but {path} is not ({error.strerror}); choose another"
+    except (RuntimeError, UnicodeEncodeError):  # `~` of an unknown user, half of a surrogate pair
+        problem = f"be usable, but {str(path)!r} names no place here; choose another"
     if problem:
         raise ConfigError(f"`output` must {problem}.")
     return path
@@ -43,9 +50,14 @@ def check_output(path: str | Path) -> Path:
 
 def _problem(path: Path) -> str:
     """What the path should be and is not, "" when a run may be written there."""
+    if b"\0" in os.fsencode(path):
+        return f"be usable, but {str(path)!r} holds a character that no path can hold; choose another"
     if path.is_dir() and any(path.iterdir()):
-        held = "another run" if (path / "run.json").exists() or (path / "DONE").exists() else "other files"
+        done = (path / "DONE").exists()
+        held = "another run" if (path / "run.json").exists() or done else "other files"
         remedy = "choose another (`output=runs/NAME`) or remove it"
+        if (path / "run.json").exists() and not done:
+            remedy = "go on with it (`--resume`), choose another (`output=runs/NAME`) or remove it"
         return f"be a folder of its own, but {path} holds {held} already; {remedy}"
     if path.exists() and not path.is_dir():
         return f"be a folder, but {path} is a file instead; choose another name"
@@ -87,7 +99,7 @@ class RunFolder:
         Raises:
             ConfigError: for a folder that is missing, holds no run, or one that did not finish.
         """
-        path = Path(path).expanduser()
+        path = with_home(path)
         if not (path / "run.json").is_file():
             problem = "holds no run.json" if path.is_dir() else "is not a folder"
             raise ConfigError(f"RUN must be the folder of a run, but {path} {problem}; name the run's `output`.")
@@ -131,6 +143,16 @@ class RunFolder:
         return self.path / "policy"
 
     @property
+    def adapter(self) -> Path:
+        """The trained adapter, where `policy` holds it merged into the whole model."""
+        return self.path / "adapter"
+
+    @property
+    def reference_adapter(self) -> Path:
+        """The adapter that the run began with, where it trained one further."""
+        return self.path / "reference_adapter"
+
+    @property
     def failures(self) -> Path:
         """What was seen when a run stopped because its loss was no number any more."""
         return self.path / "failures"
@@ -139,6 +161,11 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
         return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json, of a run that finished."""
+        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
 
     @property
     def finished(self) -> bool:
@@ -157,9 +184,22 @@ class RunFolder:
         """Write a JSON file of this name."""
         write_json(self.path / name, _without_secrets(plain(value)))
 
+    def write_failure(self, name: str, seen: Mapping[str, Any]) -> Path:
+        """Write what was seen when a run stopped, and say where."""
+        self.write_json(f"failures/{name}", seen)
+        return self.failures / name
+
     def log_metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl; NaN and infinities become the texts "nan", "inf" and "-inf"."""
         append_line(self.metrics, row)
+
+    def keep_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Cut metrics.jsonl back to these rows of a trainer's log; what a crash has swallowed is written again."""
+        there = self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.is_file() else []
+        kept = [line for line in there[: len(history)] if line.endswith(b"\n")]
+        write_whole(self.metrics, b"".join(kept))
+        for row in history[len(kept) :]:
+            self.log_metrics({"step": row["step"], **row})
 
     def add_sample(self, row: Mapping[str, Any]) -> None:
         """Append a row to samples.jsonl."""
@@ -178,7 +218,7 @@ def _without_secrets(value: Any) -> Any:
         return [_without_secrets(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
         return {
-            key: BLOT if isinstance(item, str) and BLOT in redacted(f"{key}: x") else _without_secrets(item)
+            key: BLOT if isinstance(item, str) and names_secret(key) else _without_secrets(item)
             for key, item in cast("dict[str, Any]", value).items()
         }
     return value

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from betahead.data.sources import expanded
+from betahead.data.paths import expanded
 from betahead.runs.atomic import write_text
 from betahead.runs.config import Config, load_config
 from betahead.runs.folder import RunFolder

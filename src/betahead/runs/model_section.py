@@ -21,15 +21,56 @@ class NoAdapter(Section):
 
     kind: Literal["none"] = "none"
 
+    @property
+    def merge(self) -> bool:
+        """There is nothing to merge."""
+        return False
+
 
 class LoraAdapter(Section):
-    """Low-rank adapters are trained; the reference is the same model with the adapters off."""
+    """Low-rank adapters are trained; the reference is the same model with the adapters off.
 
-    kind: Literal["lora"]
+    Args:
+        kind: `dora` also learns the length of every row of the weights apart from its direction.
+        target_modules: `all-linear` (every linear layer but the LM head) or names of layers, `lm_head` among them if
+            need be.
+        modules_to_save: layers that are trained as a whole beside the adapters, such as `lm_head`.
+        merge: leave an ordinary whole model in `policy/` at the end; the adapter is then kept in `adapter/`.
+    """
+
+    kind: Literal["lora", "dora"]
     rank: Count = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Annotated[str | list[str], BeforeValidator(_modules)] = "all-linear"
+    modules_to_save: list[Text] | None = None
+    merge: bool = False
+
+
+class QLoraAdapter(LoraAdapter):
+    """Low-rank adapters on weights of four bits; needs a CUDA device and bitsandbytes.
+
+    Args:
+        quantization: how four bits stand for a weight.
+        double_quantization: quantize the scales of the weights too.
+    """
+
+    kind: Literal["qlora"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    quantization: Literal["nf4", "fp4"] = "nf4"
+    double_quantization: bool = True
+
+
+class SavedAdapter(Section):
+    """An adapter that was trained on the model before is trained further; the reference is the adapter as it was.
+
+    Args:
+        path: its folder, such as `RUN/policy`.
+        merge: as in `LoraAdapter`.
+    """
+
+    kind: Literal["saved"]
+    path: Text
+    merge: bool = False
 
 
 class SmallFit(Section):
@@ -89,7 +130,7 @@ class ModelSection(Section):
     name: Text | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     trust_remote_code: bool = False
-    adapter: Annotated[NoAdapter | LoraAdapter, Field(discriminator="kind")] = NoAdapter()
+    adapter: Annotated[NoAdapter | LoraAdapter | QLoraAdapter | SavedAdapter, Field(discriminator="kind")] = NoAdapter()
     fit: SmallFit | None = None
 
     @model_validator(mode="after")

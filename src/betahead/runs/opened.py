@@ -17,17 +17,21 @@ from betahead.beta.files import load_rule
 from betahead.beta.rule import BetaRule
 from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
+from betahead.data.paths import with_home
 from betahead.data.prepare import PreparedPairs, prepare_pairs
 from betahead.data.splits import split_by_prompt
 from betahead.errors import BetaHeadError, ConfigError, DataError
 from betahead.forward.choice import road_for
 from betahead.forward.model import PreferenceModel
+from betahead.reference.copies import frozen_copy
 from betahead.reference.frozen import FrozenReference, wants_of
+from betahead.runs.adapters import adapter_kept_in, check_adapter, loading_of
 from betahead.runs.config import Config, load_config
 from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
 from betahead.runs.machine import device_kind
 from betahead.runs.quiet import quieted
+from betahead.train.safe_loading import SAFETENSORS, check_adapter_weights, refusal
 
 _T = TypeVar("_T")
 
@@ -157,25 +161,29 @@ def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = Fal
         DataError: for a folder that is missing, holds no run, did not finish, or has a file missing or broken.
         ConfigError: for a device that is not there, or a config.yaml that cannot be read.
     """
-    run = _checked(Path(folder).expanduser(), unfinished=unfinished)
+    run = _checked(with_home(folder), unfinished=unfinished)
     place = _device(device)
     config = load_config(run.config)
+    check_adapter(config.model)
     with quieted():
         # The smallest file first: a broken one should not cost the loading of two models.
         rule = _loaded("the beta head", run.path, lambda: load_rule(run.path))
         trusted = config.model.trust_remote_code
         tokenizer = _loaded("the tokenizer", run.policy, lambda: _tokenizer(run.policy, trusted))
-        adapter = (run.policy / "adapter_config.json").is_file()
+        adapter, started = adapter_kept_in(run.policy), adapter_kept_in(run.reference_adapter)
         start = str(run.path / "reference") if config.model.fit is not None else cast("str", config.model.name)
-        reference_model = _model("the reference", start, config)
+        base = _model("the reference", start, config, **loading_of(config.model))
+        reference_model = frozen_copy(base.requires_grad_(False)) if started else base
+        if started:
+            reference_model = _adapted("the reference's adapter", reference_model, run.reference_adapter)
         if adapter:
-            policy = _loaded("the adapter", run.policy, lambda: _with_adapter(reference_model, run.policy))
+            policy = _adapted("the adapter", base, run.policy)
         else:
-            policy = _model("the policy", str(run.policy), config)
+            policy = _model("the policy", str(run.policy), config, dtype=config.model.dtype)
     model = PreferenceModel(policy, rule, objective=config.loss.objective)
     reference = FrozenReference(
-        policy if adapter else reference_model,
-        adapters_off=adapter,
+        policy if adapter and not started else reference_model,
+        adapters_off=adapter and not started,
         wants_common=model.objective.needs_common,
         **wants_of(rule),
     )
@@ -213,15 +221,16 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _model(what: str, name: str, config: Config) -> PreTrainedModel:
+def _model(what: str, name: str, config: Config, **loading: Any) -> PreTrainedModel:
     """A causal language model with all of its weights: transformers fills missing ones with noise and a warning."""
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
-            dtype=config.model.dtype,
             trust_remote_code=config.model.trust_remote_code,
             output_loading_info=True,
+            **SAFETENSORS,
+            **loading,
         )
         return loaded
 
@@ -236,8 +245,12 @@ def _tokenizer(folder: Path, trusted: bool) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 
 
-def _with_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
-    return PeftModel.from_pretrained(cast("Any", base), folder)
+def _adapted(what: str, base: PreTrainedModel, folder: Path) -> PeftModel:
+    def load() -> PeftModel:
+        check_adapter_weights(folder)
+        return PeftModel.from_pretrained(cast("Any", base), folder)
+
+    return _loaded(what, folder, load)
 
 
 def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:
@@ -247,4 +260,6 @@ def _loaded(what: str, where: str | Path, load: Callable[[], _T]) -> _T:
         raise
     except Exception as error:  # A broken file makes each library trip over something else.
         detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{what} must be loadable from {where}, but is not ({detail}); restore its files.") from error
+        raise refusal(where, error) or DataError(
+            f"{what} must be loadable from {where}, but is not ({detail}); restore its files."
+        ) from error

@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from betahead.data.paths import path_kind, with_home
 from betahead.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "presets"
@@ -38,9 +39,10 @@ def config_path(name_or_path: str) -> Path:
     Raises:
         ConfigError: for neither.
     """
-    path = Path(name_or_path).expanduser()
+    path = with_home(name_or_path)
     names = preset_names()
-    if path.is_file() or (name_or_path not in names and path.exists()):
+    kind = path_kind(path, str(path))
+    if kind == "file" or (name_or_path not in names and kind != "nothing"):
         return path
     if name_or_path in names:
         return FOLDER / f"{name_or_path}.yaml"
@@ -62,7 +64,7 @@ def write_preset(name: str, target: Path, *, force: bool = False) -> Path:
         ConfigError: for an unknown preset, a file that exists, or a place that cannot be written.
     """
     text = preset_path(name).read_text(encoding="utf-8")
-    target = target.expanduser()
+    target = with_home(target)
     if target.is_dir():
         target = target / f"{name}.yaml"
     if target.exists() and not force:

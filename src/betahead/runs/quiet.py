@@ -21,6 +21,9 @@ def quieted() -> Generator[None]:
         with warnings.catch_warnings():
             # peft asks transformers by names that it has renamed; nothing a user could do about it.
             warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
+            # An adapter on a tied LM head is known here: it is saved with its layer, and untied before it is merged.
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer")
+            warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
             yield
     finally:
         transformers_logging.set_verbosity(level)

@@ -11,8 +11,9 @@ from typing import Any
 
 import datasets
 
-from betahead.data.sources import expanded
+from betahead.data.paths import expanded
 from betahead.runs.machine import hardware, software
+from betahead.runs.redaction import redacted_words
 
 SCHEMA_VERSION = 1
 
@@ -31,7 +32,7 @@ def run_record(
     return {
         "schema_version": SCHEMA_VERSION,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(words),
+        "command": shlex.join(redacted_words(words)),
         "seed": seed,
         "software": software(),
         "hardware": hardware(),

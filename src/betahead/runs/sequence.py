@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,92 +12,21 @@ from typing import Any, Literal
 import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from betahead.beta.controls import PermutedBeta
-from betahead.beta.fixed import FixedBeta
-from betahead.beta.learned import LearnedBeta
-from betahead.beta.rule import BetaRule
 from betahead.errors import ConfigError
 from betahead.runs.quiet import quieted
 from betahead.runs.sequence_measures import SEQUENCE_MEASURES, corpus_texts
+from betahead.runs.sequence_methods import SEQUENCE_METHODS, SHARED_AXES, Values
 from betahead.runs.sequence_run import SequenceRun, Start, trained_run
 from betahead.runs.sequence_scores import PromptScores, SampledPolicy
 from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
 from betahead.worlds.grammar import GrammarWorld
-from betahead.worlds.outcome import Axis, MethodWorld, Outcome, PromptTopics, WorldMethod
+from betahead.worlds.outcome import MethodWorld, Outcome, PromptTopics, WorldMethod
 from betahead.worlds.world import WorldPair
 
-SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta", low=0.03, high=1.0))
-"""What every method is tuned over; `beta` is where β starts."""
-
-_LEARNED = (Axis(name="beta_learning_rate", low=1e-3, high=2e-2), Axis(name="rho", low=0.03, high=0.3))
 # The divergences, nats per answer, at which the protocol compares language models.
 _KL_TARGETS = (1.0, 2.0, 5.0)
 # More than a split has: none comes twice before all have come.
 _EVERY_PROMPT = 40_000
-
-Values = Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Method:
-    described: WorldMethod
-    rule: Callable[[Values], BetaRule]
-    clean: bool = False
-
-
-def _fixed(values: Values) -> BetaRule:
-    return FixedBeta(values["beta"])
-
-
-def _quadratic(values: Values) -> BetaRule:
-    # The head as it comes, banded at p = 1: in so few steps a `direct` head learns a level and no allocation.
-    return LearnedBeta(
-        initial_beta=values["beta"],
-        ppl_tokens="content",
-        learning="perspective",
-        rho=values["rho"],
-        learning_rate=values["beta_learning_rate"],
-    )
-
-
-def _permuted(values: Values) -> BetaRule:
-    return PermutedBeta(_quadratic(values))
-
-
-def _described(name: str, summary: str, axes: tuple[Axis, ...] = (), **more: Any) -> WorldMethod:
-    given: dict[str, Any] = {"parent": None, "placebo": None, **more}
-    return WorldMethod(name=name, axes=axes, summary=summary, **given)
-
-
-_METHODS = (
-    _Method(described=_described("fixed", "one β for all prompts"), rule=_fixed),
-    _Method(
-        described=_described(
-            "perspective_quadratic",
-            "β ∝ log PPL · f(hidden state), learned by perspective, R = ρτ² − τ log 2",
-            _LEARNED,
-            parent="fixed",
-            placebo="permuted:perspective_quadratic",
-        ),
-        rule=_quadratic,
-    ),
-    _Method(
-        described=_described(
-            "permuted:perspective_quadratic",
-            "placebo of perspective_quadratic: every pair gets the β of the pair before it",
-            _LEARNED,
-            parent="fixed",
-        ),
-        rule=_permuted,
-    ),
-    _Method(
-        described=_described("clean_labels", "one β, on labels before noise turned them round", needs_truth=True),
-        rule=_fixed,
-        clean=True,
-    ),
-    _Method(described=_described("renamed", "fixed under another name: a difference is false"), rule=_fixed),
-)
-SEQUENCE_METHODS: Mapping[str, WorldMethod] = MappingProxyType({m.described.name: m.described for m in _METHODS})
 
 
 def sequence_method_world(settings: SequenceSettings | None = None, *, cache: Path | None = None) -> MethodWorld:
@@ -118,11 +47,10 @@ class _SequenceWorld:
     def __init__(self, settings: SequenceSettings, cache: Path) -> None:
         self.settings, self._cache = settings, cache
         self._world = GrammarWorld()
-        self._table = {method.described.name: method for method in _METHODS}
         self._prompts: dict[str, SampledPolicy] = {}
 
     def methods(self) -> Mapping[str, WorldMethod]:
-        return SEQUENCE_METHODS
+        return MappingProxyType({name: method.described for name, method in SEQUENCE_METHODS.items()})
 
     def kl_targets(self) -> tuple[float, ...]:
         return _KL_TARGETS
@@ -131,10 +59,14 @@ class _SequenceWorld:
         """The names of what it measures beside gold and KL."""
         return SEQUENCE_MEASURES
 
+    def runs_of(self, method: str) -> str:
+        """The method whose very runs are those of this one."""
+        return SEQUENCE_METHODS[method].same_as or method
+
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "settings": asdict(self.settings),
-            "methods": [{**asdict(one.described), "clean": one.clean} for one in self._table.values()],
+            "methods": [method.to_dict() for method in SEQUENCE_METHODS.values()],
         }
 
     def prompt_texts(self, split: Literal["train", "eval", "test"]) -> set[str]:
@@ -152,9 +84,9 @@ class _SequenceWorld:
         split: Literal["eval", "test"],
     ) -> Outcome:
         began = time.perf_counter()
-        row = self._table.get(method)
+        row = SEQUENCE_METHODS.get(method)
         if row is None:
-            raise ConfigError(f"`method` must be one of {', '.join(self._table)}, but is {method!r} instead.")
+            raise ConfigError(f"`method` must be one of {', '.join(SEQUENCE_METHODS)}, but is {method!r} instead.")
         _check(row.described, configurations)
         held_out = self._held_out(split)
 
@@ -166,7 +98,8 @@ class _SequenceWorld:
                 self.settings,
                 learning_rate=values["learning_rate"],
                 seed=seed,
-                clean=row.clean,
+                loss=row.loss,
+                lessons=row.lessons(values, self._world.topics),
                 held_out=held_out,
             )
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from betahead.beta.rule import BetaRule
+from betahead.beta.rule import BetaRule, Need
+from betahead.errors import TrainingError
+from betahead.runs.sequence_lessons import Lessons
 from betahead.runs.sequence_measures import CorpusTexts, SequenceMeasures
 from betahead.runs.sequence_scores import PromptScores, SampledPolicy, SampledScores, topic_log_beta
 from betahead.runs.sequence_settings import SequenceSettings
@@ -66,7 +67,8 @@ def trained_run(
     *,
     learning_rate: float,
     seed: int,
-    clean: bool,
+    lessons: Lessons,
+    loss: str,
     held_out: Mapping[str, Sequence[WorldPair]],
 ) -> SequenceRun:
     """Train once; score and measure along the way.
@@ -78,7 +80,8 @@ def trained_run(
         settings: sizes.
         learning_rate: of the policy.
         seed: of the pairs, their order and the samples.
-        clean: train on the labels before noise turned them round.
+        lessons: what is changed about the pairs.
+        loss: a name of `betahead.losses.table.LOSSES`.
         held_out: pairs for the measures, by `HeldOut`.
     """
     pairs = start.world.pairs(settings.pairs, seed, "train")
@@ -87,9 +90,9 @@ def trained_run(
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = DPOTrainer(
             policy,
-            args=_arguments(Path(nowhere), settings, learning_rate, seed),
-            train_dataset=_data([clean_pair(pair) for pair in pairs] if clean else pairs),
-            eval_dataset={part: _data(of_part) for part, of_part in held_out.items()},
+            args=_arguments(Path(nowhere), settings, loss, rule, learning_rate, seed),
+            train_dataset=lessons.training_data(pairs),
+            eval_dataset={part: lessons.data(of_part) for part, of_part in held_out.items()},
             processing_class=start.tokenizer,
             callbacks=[along],
             beta=rule,
@@ -97,7 +100,10 @@ def trained_run(
         trainer.remove_callback(PrinterCallback)
         measures = SequenceMeasures(trainer, start.model, start.unseen, list(settings.scored_steps))
         trainer.add_callback(measures)
-        trainer.train()
+        try:
+            trainer.train()
+        except TrainingError:  # what diverged is a finding here, not a mistake
+            along.finite = False
     scores = [sampled.reference_scores, *along.scores]
     return SequenceRun(
         scores=scores,
@@ -107,27 +113,14 @@ def trained_run(
     )
 
 
-def clean_pair(pair: WorldPair) -> WorldPair:
-    """The pair as gold orders it."""
-    if not pair.flipped:
-        return pair
-    return WorldPair(
-        prompt=pair.prompt,
-        chosen=pair.rejected,
-        rejected=pair.chosen,
-        chosen_gold=pair.rejected_gold,
-        rejected_gold=pair.chosen_gold,
-        flipped=False,
-    )
-
-
-def _data(pairs: Sequence[WorldPair]) -> Dataset:
-    return Dataset.from_list([dict(pair.row) for pair in pairs])
-
-
-def _arguments(folder: Path, settings: SequenceSettings, learning_rate: float, seed: int) -> DPOConfig:
+def _arguments(
+    folder: Path, settings: SequenceSettings, loss: str, rule: BetaRule, learning_rate: float, seed: int
+) -> DPOConfig:
     return DPOConfig(
         output_dir=str(folder),
+        loss_type=loss,
+        # Such a rule asks the reference at every step.
+        precompute_ref_log_probs=Need.PERTURBED not in rule.of_reference,
         seed=seed,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_pairs,

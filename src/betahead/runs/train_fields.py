@@ -12,8 +12,10 @@ from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
 from betahead.losses.settings import DEFAULTS as LOSS_SETTINGS
+from betahead.runs.redaction import BLOT, names_secret
 from betahead.train.arguments import ORDERS, DPOConfig
 from betahead.train.field_checks import NOT_FOR_PAIRS, check_fields
+from betahead.train.guard_limits import ON_WARNING, GuardLimits, check_on_warning
 
 DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 1,
@@ -49,9 +51,9 @@ ELSEWHERE: Mapping[str, str] = {
     "do_predict": "choose the verb: `betahead eval` evaluates",
     "remove_unused_columns": "the collator reads every column it needs",
     "local_rank": "the launcher sets it",
-    "resume_from_checkpoint": "`DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
-    "ignore_data_skip": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
-    "restore_callback_states_from_checkpoint": "only `DPOTrainer.train(resume_from_checkpoint=…)` of Python resumes",
+    "resume_from_checkpoint": "`betahead train CONFIG --resume` resumes",
+    "ignore_data_skip": "`betahead train CONFIG --resume` goes on with the pair that comes next",
+    "restore_callback_states_from_checkpoint": "`betahead train CONFIG --resume` restores them",
     "disable_tqdm": "the command shows its own progress",
     "group_by_length": "say `train_sampling_strategy: group_by_length`",
     "push_to_hub": _UPLOAD,
@@ -64,7 +66,7 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Names that other parts of the configuration, or the package, own."""
 
-OURS = ("calibration_prompts", "disable_dropout", "head_max_grad_norm", "max_batch_tokens")
+OURS = ("calibration_prompts", "disable_dropout", "guards", "head_max_grad_norm", "max_batch_tokens", "on_warning")
 """Fields that `DPOConfig` adds to those of transformers and that no other section owns."""
 
 
@@ -77,7 +79,8 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
     hints = _hints()
     for key, value in given.items():
         if key in ELSEWHERE:
-            raise ConfigError(f"`{key}` must not be set in `train`, but is {value!r} instead; {ELSEWHERE[key]}.")
+            shown = BLOT if names_secret(key) else repr(value)
+            raise ConfigError(f"`{key}` must not be set in `train`, but is {shown} instead; {ELSEWHERE[key]}.")
         if key not in hints:
             near = difflib.get_close_matches(key, [name for name in hints if name not in ELSEWHERE], n=1)
             remedy = f"did you mean `{near[0]}`?" if near else "see its documentation for the names."
@@ -87,6 +90,8 @@ def checked_train_fields(given: dict[str, Any]) -> dict[str, Any]:
     order = given.get("train_sampling_strategy", ORDERS[0])
     if order not in ORDERS:
         raise ConfigError(f"`train_sampling_strategy` must be one of {', '.join(ORDERS)}, but is {order!r} instead.")
+    check_on_warning(given.get("on_warning", ON_WARNING[0]))
+    GuardLimits.of(given.get("guards"))
     norm = given.get("head_max_grad_norm", 1.0)
     if norm <= 0:
         raise ConfigError(f"`head_max_grad_norm` must be above 0, but is {norm} instead.")

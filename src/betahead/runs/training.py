@@ -1,9 +1,11 @@
 """One run from its configuration to its folder."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,47 +16,66 @@ from rich.console import Console
 from transformers import PrinterCallback
 
 from betahead.beta.files import save_rule
+from betahead.durable import sync_tree
 from betahead.evaluate.prompts import seen_in
 from betahead.forward.model import Policy
+from betahead.runs.adapters import keep_start, merge_policy
 from betahead.runs.build import (
     Data,
     Fitted,
-    OnFit,
     arguments_of,
     data_of,
-    fitted_reference,
     policy_of,
     rule_of,
     trainer_of,
 )
-from betahead.runs.claimed import KeepsOnceBegun, claimed_folder
+from betahead.runs.claimed import KeepsOnceBegun, OneProcess, disk_refusals
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
 from betahead.runs.model_card import write_card
+from betahead.runs.other_ranks import console_of_rank, folder_of_rank
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
+from betahead.runs.resuming import (
+    Resumption,
+    check_same_data,
+    clear_empty_places,
+    clear_fits,
+    going_on,
+    reference_of,
+    resumption,
+)
+from betahead.runs.run_lines import calibration_line, fit_lines, fitted_line, leak_line, scoring_line, scoring_lines
 from betahead.runs.samples import answers_of, first_prompts
 from betahead.runs.summary import summary_of
 from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
-from betahead.train.guards import StopWhenNotFinite, check_finite
+from betahead.train.guard_finite import check_finite
 from betahead.train.progress import LogTo, ProgressLines
-from betahead.train.scoring import OnScoring, ScoringProgress
+from betahead.train.ranks import check_ranks, first_rank
 from betahead.train.snapshots import PromptSnapshots
+from betahead.train.spread import whole_state
+from betahead.train.stopping import StopOnSignal, Stopped
 from betahead.train.trainer import DPOTrainer
-from betahead.worlds.small_model import FitProgress
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run's folder and the content of its summary.json."""
+    """A run's folder and the content of its summary.json, which is empty on all ranks but the first."""
 
     folder: RunFolder
     summary: dict[str, Any]
 
 
-def train_run(config: Config, console: Console, *, command: Sequence[str] | None = None) -> FinishedRun:
+def train_run(
+    config: Config,
+    console: Console,
+    *,
+    command: Sequence[str] | None = None,
+    resume: bool = False,
+    stop: StopOnSignal | None = None,
+) -> FinishedRun:
     """Train what the configuration says, and leave a complete run folder.
 
     Everything that a person can have got wrong is found before the folder exists.
@@ -63,42 +84,85 @@ def train_run(config: Config, console: Console, *, command: Sequence[str] | None
         config: the run.
         console: where progress is shown.
         command: the words that repeat the run; by default those this process was started with.
+        resume: go on with what lies in the folder; where nothing does, begin.
+        stop: hears the signals that are to end training early.
 
     Raises:
-        ConfigError, DataError: see `runs.build`.
+        ConfigError, DataError: see `runs.build` and `runs.resuming`; or the disk took no more.
+        Stopped: a signal ended it; `stop` knows whether there is a checkpoint.
     """
-    began = time.perf_counter()
-    output = check_output(config.output)
+    path, console = Path(config.output).expanduser(), console_of_rank(console)
+    with quieted(), OneProcess() as alone, disk_refusals(path):
+        resumed = None
+        if resume:
+            alone.hold(path)
+            clear_fits(path)
+            resumed = resumption(config, partial(_say, console))
+            if resumed is None:
+                clear_empty_places(path)
+            elif resumed.folder.finished:
+                return FinishedRun(folder=resumed.folder, summary=resumed.folder.summary)
+        return _begun(config, console, command, resumed, alone, stop)
+
+
+def _begun(
+    config: Config,
+    console: Console,
+    command: Sequence[str] | None,
+    resumed: Resumption | None,
+    alone: OneProcess,
+    stop: StopOnSignal | None,
+) -> FinishedRun:
+    """Find what is wrong, make or put back the folder, and train."""
+    began, say = time.perf_counter(), partial(_say, console)
+    output = check_output(config.output) if resumed is None else resumed.folder.path
     rule = rule_of(config)
     planned = arguments_of(config, output / "checkpoints")
-    with quieted(), fitted_reference(config, output, on_progress=fit_lines(console)) as fitted:
+    check_ranks(planned)
+    with reference_of(config, output, resumed, on_progress=fit_lines(console)) as fitted:
         if fitted is not None:
-            console.print(_fitted_line(fitted), highlight=False, soft_wrap=True)
+            say(fitted_line(fitted))
         model, tokenizer = policy_of(config, fitted)
         data = data_of(config, tokenizer, rule, fitted)
         for role, summary in data.summaries.items():
-            console.print(f"{role:<9}  {summary.line()}", markup=False, highlight=False, soft_wrap=True)
-        console.print(_scoring_line(config, data), highlight=False, soft_wrap=True)
+            say(f"{role:<9}  {summary.line()}")
+        say(scoring_line(config, data))
         if data.shared_prompts:
-            console.print(_leak_line(data), highlight=False, soft_wrap=True)
+            say(leak_line(data))
         check_fits(config, planned, rule, model, tokenizer, data)
-        with claimed_folder(output) as claim:
+        found = _fingerprints(config)
+        record = run_record(seed=config.seed, data=found, command=command)
+        if fitted is not None:
+            record["fit"] = dataclasses.asdict(fitted.report)
+        if resumed is not None:
+            check_same_data(resumed.before, found)
+        with folder_of_rank(output, None if resumed is None else going_on(resumed, record)) as claim:
             folder = claim.folder
+            alone.hold(folder.path)
             args = arguments_of(config, folder.checkpoints)
             trainer = trainer_of(config, args, rule, model, tokenizer, data, on_scoring=scoring_lines(console))
             trainer.add_callback(KeepsOnceBegun(claim))
-            folder.write_config(dump_config(config))
-            folder.write_record(run_record(seed=config.seed, data=_fingerprints(config), command=command))
-            if fitted is not None:
+            trainer.finite.write = claim.write_failure
+            if resumed is None:
+                folder.write_config(dump_config(config))
+                folder.write_record(record)
+            if resumed is None and first_rank():
+                keep_start(config, trainer.model.policy, folder)
+            if fitted is not None and first_rank():
                 _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")
-            console.print(f"forward    {trainer.road.line()}", highlight=False, soft_wrap=True)
+            say(f"forward    {trainer.road.line()}")
             if trainer.calibration is not None:
-                console.print(_calibration_line(trainer), highlight=False, soft_wrap=True)
+                say(calibration_line(trainer))
             if trainer.held_out is not None:
-                console.print(f"heldout    {trainer.held_out.cost.line()}", highlight=False, soft_wrap=True)
+                say(f"heldout    {trainer.held_out.cost.line()}")
             if trainer.oversized is not None:
-                console.print(f"passes     {trainer.oversized.line()}", highlight=False, soft_wrap=True)
-            return _trained(config, console, folder, trainer, data, fitted, began)
+                say(f"passes     {trainer.oversized.line()}")
+            checkpoint = None if resumed is None else resumed.checkpoint
+            return _trained(config, console, folder, trainer, data, fitted, began, checkpoint, stop)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _trained(
@@ -109,13 +173,16 @@ def _trained(
     data: Data,
     fitted: Fitted | None,
     began: float,
+    checkpoint: Path | None,
+    stop: StopOnSignal | None,
 ) -> FinishedRun:
     """Train, look, save, and write what was found."""
     held_out = cast("Dataset", trainer.eval_dataset)
     watched = held_out.select(range(min(config.evaluate.prompts, len(held_out))))
     shown = first_prompts(held_out, config.evaluate.samples)
     tokenizer = cast("Any", trainer.processing_class)
-    before = answers_of(trainer.model.policy, tokenizer, shown, config)
+    answers = partial(answers_of, trainer.model.policy, tokenizer, shown, config)
+    before = trainer.model.within(answers)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressLines(console))
     trainer.add_callback(LogTo(folder.log_metrics))
@@ -131,30 +198,38 @@ def _trained(
         )
     )
 
-    def failed(seen: dict[str, Any]) -> None:
-        folder.write_json("failures/not_finite.json", seen)
-
-    trainer.add_callback(StopWhenNotFinite(failed))
-    trained = trainer.train()
+    if stop is not None:
+        trainer.add_callback(stop)
+    try:
+        trained = trainer.train(resume_from_checkpoint=checkpoint)
+    except RuntimeError as error:
+        if stop is not None and stop.asked and "worker" in str(error):
+            raise Stopped from error  # the signal went to the workers of the data loader too
+        raise
+    if stop is not None and stop.saved_at is not None:
+        raise Stopped
     if trainer.kl_estimates is not None:
         console.print(f"budget     {trainer.kl_estimates.line()}", highlight=False, soft_wrap=True)
-    steps = trainer.state.global_step
-    followed = None
+    steps, followed = trainer.state.global_step, None
     if trainer.held_out is not None:
         seconds = trained.metrics["train_runtime"]
         followed = trainer.held_out.cost.measured(seconds)
         console.print(f"heldout    {trainer.held_out.cost.spent(seconds)}", highlight=False, soft_wrap=True)
-    check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, failed)
+    check_finite(trainer.model, {"train_loss": trained.metrics["train_loss"]}, steps, folder.write_failure)
     # Saved before anything else is tried: what comes next is only looking.
     trainer.save_model(str(folder.policy))
-    save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy))
+    numbers = whole_state(trainer.rule)
+    if first_rank():
+        save_rule(trainer.rule, folder.path, hidden_size=hidden_size_of(trainer.model.policy), state=numbers)
     if trainer.rule.reads in ("nothing", "prompt"):  # else a prompt has no β of its own
         folder.write_json(folder.training_prompts.name, _training_sample(trainer, config.evaluate.batch_size))
     measured = trainer.evaluate()
-    check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, failed)
-    after = answers_of(trainer.model.policy, tokenizer, shown, config)
+    check_finite(trainer.model, {"eval_loss": measured["eval_loss"]}, steps, folder.write_failure)
+    after = trainer.model.within(answers)
     for row, first, last in zip(cast("Any", shown), before, after, strict=True):
         folder.add_sample({"prompt_id": row["prompt_id"], "prompt": row["prompt"], "reference": first, "policy": last})
+    if not first_rank():
+        return FinishedRun(folder=folder, summary={})
     summary = summary_of(
         train=trained.metrics,
         held_out=measured,
@@ -167,6 +242,7 @@ def _trained(
         followed=followed,
         seconds=time.perf_counter() - began,
     )
+    merge_policy(config, folder)
     write_card(folder, summary)
     folder.finish(summary)
     return FinishedRun(folder=folder, summary=summary)
@@ -197,7 +273,9 @@ def _keep_reference(policy: Policy, fitted: Path, kept: Path) -> None:
 
     The name is absolute, because tools read a relative one from where they were started.
     """
-    shutil.copytree(fitted, kept)
+    if fitted != kept:  # else the run is resumed
+        shutil.copytree(fitted, kept)
+        sync_tree(kept)
     place = str(kept.absolute())
     inner: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
     inner.config.name_or_path = inner.name_or_path = place
@@ -208,10 +286,8 @@ def _keep_reference(policy: Policy, fitted: Path, kept: Path) -> None:
 
 def _parameters(policy: Policy) -> dict[str, int]:
     parameters = list(policy.parameters())
-    return {
-        "total": sum(p.numel() for p in parameters),
-        "trained": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return {"total": sum(p.numel() for p in parameters), "trained": trained}
 
 
 def _fingerprints(config: Config) -> dict[str, dict[str, str]]:
@@ -222,72 +298,3 @@ def _fingerprints(config: Config) -> dict[str, dict[str, str]]:
     if fit is not None and fit.corpus != "train":
         found["corpus"] = data_fingerprint(fit.corpus)
     return found
-
-
-def fit_lines(console: Console, lines: int = 10) -> OnFit:
-    """So many lines over the whole fit, so that a log file says how far it got too."""
-
-    def show(progress: FitProgress) -> None:
-        if progress.step % max(1, progress.steps // lines) == 0 or progress.step == progress.steps:
-            console.print(
-                f"fitting    {progress.step:>5}/{progress.steps} steps  loss {progress.loss:.3f} nats per token  "
-                f"{progress.seconds:.0f} s",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    return show
-
-
-def scoring_lines(console: Console, seconds: float = 10.0) -> OnScoring:
-    """A line every so many seconds while the reference scores pairs, and one for each data set that is done."""
-    shown = 0.0
-
-    def show(progress: ScoringProgress) -> None:
-        nonlocal shown
-        report = progress.report
-        if report is not None:
-            shown = 0.0
-            lines = [f"reference  {report.line()}", *(f"skipped    {sentence}" for sentence in report.skipped)]
-        elif progress.seconds - shown >= seconds:
-            shown = progress.seconds
-            lines = [f"scoring    {progress.pairs:>5,}/{progress.of:,} pairs  {progress.seconds:.0f} s"]
-        else:
-            lines = []
-        for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return show
-
-
-def _fitted_line(fitted: Fitted) -> str:
-    report = fitted.report
-    return (
-        f"reference  {report.parameters / 1e6:.2f} M parameters, vocabulary {report.vocabulary:,}, fitted on "
-        f"{report.documents:,} documents ({report.tokens:,} tokens, {report.epochs:.1f} epochs) in "
-        f"{report.seconds:.0f} s"
-    )
-
-
-def _scoring_line(config: Config, data: Data) -> str:
-    mode = "scored once, before training" if config.reference.precomputed else "scored at every step"
-    mode = mode if config.reads_reference else "not read"
-    counts = f"{len(data.train):,} to train on, {len(data.held_out):,} held out by prompt"
-    return f"pairs      {counts}; the reference is {mode}"
-
-
-def _leak_line(data: Data) -> str:
-    prompts = len(set(data.held_out["prompt_id"]))
-    return (
-        f"leak       {data.shared_prompts:,} of the {prompts:,} held-out prompts are trained on too; what is "
-        "measured on them says nothing about new ones"
-    )
-
-
-def _calibration_line(trainer: DPOTrainer) -> str:
-    found = trainer.calibration
-    assert found is not None
-    return (
-        f"calibrated log PPL has geometric mean {found.scale:.3f} nats per token over {found.prompts} prompts "
-        f"({found.seconds:.1f} s)"
-    )

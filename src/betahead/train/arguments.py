@@ -11,6 +11,7 @@ from betahead.forward.choice import check_forward
 from betahead.losses.objective import Objective, objective_of
 from betahead.losses.settings import DEFAULTS
 from betahead.train.field_checks import check_fields, check_not_for_pairs
+from betahead.train.guard_limits import GuardLimits, check_on_warning
 
 ORDERS = ("random", "sequential", "group_by_length")
 """Orders of the training pairs; `batch_rebalance` of transformers balances ranks, which groups by length do as well."""
@@ -67,6 +68,9 @@ class DPOConfig(TrainingArguments):
             limit. Not with FSDP or DeepSpeed, whose ranks must run the same number of passes, and not with losses that
             act on the pairs of a pass together (`dr_dpo`, `aot`, `aot_unpaired`, `sft`).
         train_sampling_strategy: `random`, `sequential` or `group_by_length`: optimizer steps of like lengths, shuffled.
+        on_warning: what a guard does: `warn` says it in the log of the process, `stop` ends the run after that step.
+        guards: limits of the guards by their names in `GuardLimits`, None for one that is not to look; the rest have
+            their defaults.
     """
 
     learning_rate: float = field(default=1e-6)
@@ -102,12 +106,14 @@ class DPOConfig(TrainingArguments):
     forward: str = "auto"
     forward_attention: str = "auto"
     max_batch_tokens: int | None = None
+    on_warning: str = "warn"
+    guards: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before a device is touched.
 
         Raises:
-            ConfigError: for a loss, smoothing, length, cache or norm that cannot be used.
+            ConfigError: for a loss, smoothing, length, cache, norm or guard that cannot be used.
         """
         objective = self.objective
         self.loss_type = objective.kinds[0] if len(objective.kinds) == 1 else list(objective.kinds)
@@ -135,6 +141,8 @@ class DPOConfig(TrainingArguments):
         for key in ("use_weighting", "precompute_ref_log_probs", "disable_dropout", "trust_remote_code"):
             _flag(key, getattr(self, key))
         _share("max_dropped", self.max_dropped)
+        check_on_warning(self.on_warning)
+        GuardLimits.of(self.guards)
         check_fields(vars(self))
         check_not_for_pairs(self)
         if isinstance(self.reference_cache, os.PathLike):

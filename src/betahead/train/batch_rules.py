@@ -1,7 +1,8 @@
-"""Rules that read the batch: every rank must see the whole of it, and nothing may cut it."""
+"""Rules and losses that read the batch: every rank must see the whole of it, and nothing may cut it."""
 
 from typing import cast
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -9,18 +10,19 @@ from betahead.beta.batch_rule import BatchRule
 from betahead.beta.controls import ControlledBeta
 from betahead.beta.rule import BetaRule
 from betahead.errors import ConfigError
+from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
 
 
-def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> None:
-    """Let a rule that reads the batch see the pairs of all ranks.
+def gather_for(preference: PreferenceModel, accelerator: Accelerator, args: DPOConfig) -> None:
+    """Let a rule and losses that read the batch see the pairs of all ranks.
 
-    Its batch is the micro-batch over all ranks, as its authors have it: `per_device_train_batch_size` × ranks pairs.
+    Their batch is the micro-batch over all ranks, as its authors have it: `per_device_train_batch_size` × ranks pairs.
 
     Raises:
         ConfigError: when a token budget would cut the batch, or the batch is one pair.
     """
-    batch_rules = [one for one in rule.modules() if isinstance(one, BetaRule) and one.reads == "batch"]
+    batch_rules = [one for one in preference.rule.modules() if isinstance(one, BetaRule) and one.reads == "batch"]
     statistics = [one for one in batch_rules if not isinstance(one, ControlledBeta)]
     if statistics and args.max_batch_tokens is not None:
         raise ConfigError(
@@ -34,6 +36,13 @@ def gather_for(rule: BetaRule, accelerator: Accelerator, args: DPOConfig) -> Non
             f"1 instead; `beta.kind: {statistics[0].kind}` takes statistics of the batch, and one pair has none."
         )
     if ranks > 1:
+
+        def everyone(of: Tensor) -> Tensor:
+            parts = list(cast("Tensor", accelerator.gather(of.detach())).chunk(ranks))
+            parts[rank] = of
+            return torch.cat(parts)
+
+        preference.everyone = everyone
         for one in statistics:
             one.gathered = lambda of: cast("Tensor", accelerator.gather(of))
             if isinstance(one, BatchRule):

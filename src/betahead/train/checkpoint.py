@@ -6,25 +6,39 @@ from typing import Any, cast
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from betahead.beta.files import load_state, save_rule
 from betahead.errors import DataError
 from betahead.forward.model import Policy, PreferenceModel
 from betahead.train.origin import mark_trained
+from betahead.train.safe_loading import check_adapter_weights
+from betahead.train.spread import part_of
 
 LOSS_STATE = "loss_state.safetensors"
 """What a loss has learned of the data; only where it keeps something."""
 
 
-def save_model_folder(model: PreferenceModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """Write policy (or adapter), tokenizer, rule and loss; any tool for Hugging Face folders opens the policy."""
+def save_model_folder(
+    model: PreferenceModel,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase | None,
+    state: dict[str, Tensor] | None = None,
+) -> None:
+    """Write policy (or adapter), tokenizer, rule and loss; any tool for Hugging Face folders opens the policy.
+
+    Args:
+        model: policy, rule and loss.
+        folder: where to.
+        tokenizer: of the policy.
+        state: the model's numbers, where it has only a part of them itself.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    model.policy.save_pretrained(str(folder))
+    model.policy.save_pretrained(str(folder), state_dict=part_of(state, "policy."))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    save_rule(model.rule, folder, hidden_size=hidden_size_of(model.policy))
+    save_rule(model.rule, folder, hidden_size=hidden_size_of(model.policy), state=part_of(state, "rule."))
     if model.shift is not None:
         state = {name: value.detach().cpu() for name, value in model.shift.state_dict().items()}
         (folder / LOSS_STATE).write_bytes(save(state, metadata={"format": "pt"}))
@@ -38,6 +52,7 @@ def load_model_folder(model: PreferenceModel, folder: Path) -> None:
     """
     policy = model.policy
     if isinstance(policy, PeftModel):
+        check_adapter_weights(folder)
         adapter = policy.active_adapters[0]
         set_peft_model_state_dict(policy, load_peft_weights(str(folder), device="cpu"), adapter_name=adapter)
     else:
@@ -75,9 +90,12 @@ class FolderTrainer(Trainer):
     model: PreferenceModel
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write the policy as an ordinary Hugging Face folder with the rule beside it; no pickles."""
+        """Write the policy as an ordinary Hugging Face folder with the rule beside it, once for all ranks."""
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or cast("str", self.args.output_dir))
-        save_model_folder(self.model, folder, cast("PreTrainedTokenizerBase | None", self.processing_class))
+        tokenizer = cast("PreTrainedTokenizerBase | None", self.processing_class)
+        save_model_folder(self.model, folder, tokenizer, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Fill policy and rule with the numbers of a checkpoint."""

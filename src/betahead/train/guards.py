@@ -1,29 +1,74 @@
-"""What stops a run that has gone wrong, before it goes on for nothing."""
+"""Watches over a run by its log: what goes wrong slowly is said once, or stops the run."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
-from betahead.errors import ConfigError
+from betahead.errors import TrainingError
+from betahead.forward.model import PreferenceModel
+from betahead.train.arguments import DPOConfig
+from betahead.train.guard_limits import GuardLimits, OnWarning
+from betahead.train.guard_watches import AtBound, Constant, Falling, FarAway, LevelDrift, PromptDrift, Watch
+from betahead.train.parts import drops_out
+
+logger = logging.getLogger(__name__)
+
+_KINDS: dict[str, type[Watch]] = {
+    kind.name: kind for kind in (AtBound, Constant, Falling, FarAway, PromptDrift, LevelDrift)
+}
+_HALF = 1000.0
+"""By how much rounding in half precision exceeds that of float32 in a sum of log-probabilities, as an order."""
 
 
-class StopWhenNotFinite(TrainerCallback):
-    """Ends training at the first log step whose loss or gradient is no finite number.
+class Guards(TrainerCallback, ExportableState):
+    """Looks at every line of the training log, which costs no reading of the device, and speaks of a thing once.
 
-    It looks where the log looks, so it costs no reading of the device, and the steps since the last log step are lost.
+    What it has seen is part of a checkpoint. With `stop`, training ends after the step of the line, a checkpoint is
+    written if the run writes any, and `raise_if_stopped` raises what was to be said; a resumed run goes on from there.
 
     Args:
-        write: takes what was seen, before the error is raised.
-
-    Raises:
-        ConfigError: in `on_log`, with the step and what to change.
+        watches: settings of each watch by its name, and what it has seen.
+        first_margin: nats by which policy and reference may differ before the first step, or None not to look.
+        on_warning: `warn` or `stop`.
     """
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
-        self.write = write
+    def __init__(
+        self,
+        watches: dict[str, dict[str, Any]],
+        first_margin: float | None = None,
+        on_warning: OnWarning = "warn",
+    ) -> None:
+        self.watches = {name: _KINDS[name](**settings) for name, settings in watches.items()}
+        self.first_margin = first_margin
+        self.on_warning: OnWarning = on_warning
+        self._stopped_by: str | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The arguments that make the same guards, with what they have seen."""
+        seen = {name: asdict(watch) for name, watch in self.watches.items()}
+        return {
+            "args": {"watches": seen, "first_margin": self.first_margin, "on_warning": self.on_warning},
+            "attributes": {},
+        }
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take up what a checkpoint has seen; the limits stay those of this run."""
+        self._stopped_by = None
+        saved = cast("dict[str, Any]", state.stateful_callbacks).get(type(self).__name__)
+        if state.global_step == 0 or not isinstance(saved, dict):
+            return
+        watches: dict[str, dict[str, Any]] = cast("Any", saved)["args"]["watches"]
+        for name, seen in watches.items():
+            own = self.watches.get(name)
+            if own is not None:
+                limits: dict[str, Any] = {"limit": own.limit, "patience": own.patience}
+                self.watches[name] = _KINDS[name](**{**seen, **limits})
 
     def on_log(
         self,
@@ -33,39 +78,94 @@ class StopWhenNotFinite(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Check the row of a log step."""
-        row = logs or {}
-        for name in ("loss", "grad_norm"):
-            if name in row and not math.isfinite(float(row[name])):
-                self.write({"step": state.global_step, **row})
-                raise _diverged(name, float(row[name]), state.global_step)
+        """Look at the line of a log step."""
+        if logs is None or "loss" not in logs:
+            return
+        for name, watch in self.watches.items():
+            sentence = watch.look(logs, state.global_step)
+            if sentence is None:
+                continue
+            if self.on_warning == "stop" and self._stopped_by is None:
+                self._stopped_by = f"{name}: {sentence}"
+                control.should_training_stop = True
+                control.should_save = control.should_save or args.save_strategy != "no"
+            elif self.on_warning == "warn" and state.is_world_process_zero:
+                logger.warning("%s: %s", name, sentence)
+
+    def first_step(self, farthest: float, speaks: bool = True) -> None:
+        """Hear how far policy and reference are apart before the first step, in nats; one process speaks of it.
+
+        Raises:
+            TrainingError: when they are too far apart and warnings are to stop the run.
+        """
+        if self.first_margin is None or farthest <= self.first_margin:
+            return
+        sentence = (
+            f"first_margin: policy and reference must agree before the first step, but a margin is {farthest:.3g} nats "
+            f"(limit {self.first_margin:g}); check that `ref_model`, or the reference's columns of the data, come from "
+            "the weights that training starts from, or set `guards: {first_margin: null}` where another reference is "
+            "meant."
+        )
+        if self.on_warning == "stop":
+            raise TrainingError(sentence)
+        if speaks:
+            logger.warning(sentence)
+
+    def finish(self) -> None:
+        """Say why the run was stopped, if it was.
+
+        Raises:
+            TrainingError: with the sentence of the guard.
+        """
+        if self._stopped_by is not None:
+            raise TrainingError(f"{self._stopped_by} (`on_warning` is stop)")
 
 
-def check_finite(
-    model: nn.Module, found: Mapping[str, float], step: int, write: Callable[[dict[str, Any]], None]
-) -> None:
-    """Look once at the end, for runs whose log never looked: at the numbers found and at every trained weight.
-
-    Args:
-        model: what was trained.
-        found: losses by name.
-        step: steps taken.
-        write: takes what was seen, before the error is raised.
+def raise_if_stopped(callbacks: Sequence[TrainerCallback]) -> None:
+    """Let the guards among callbacks say why they stopped a run; `transformers` may have made them anew.
 
     Raises:
-        ConfigError: with what is not finite and what to change.
+        TrainingError: see `Guards.finish`.
     """
-    numbers = {name: value for name, value in found.items() if not math.isfinite(value)}
-    weights = [name for name, p in model.named_parameters() if p.requires_grad and not bool(p.isfinite().all())]
-    if not numbers and not weights:
-        return
-    write({"step": step, **found, "weights": weights})
-    name, value = next(iter(numbers.items())) if numbers else (weights[0], math.nan)
-    raise _diverged(name, value, step)
+    for one in callbacks:
+        if isinstance(one, Guards):
+            one.finish()
 
 
-def _diverged(name: str, value: float, step: int) -> ConfigError:
-    return ConfigError(
-        f"training must stay finite, but `{name}` is {value} at step {step}; lower `train.learning_rate`, clip with "
-        "`train.max_grad_norm`, or use `model.dtype: float32`."
-    )
+def guards_of(preference: PreferenceModel, args: DPOConfig) -> Guards:
+    """The guards of what a run has: a rule without bounds has none to lie on.
+
+    Args:
+        preference: policy, rule and losses.
+        args: settings, with the limits.
+    """
+    limits, rule, objective = GuardLimits.of(args.guards), preference.rule, preference.objective
+    compares = objective.needs_reference
+    also: dict[str, dict[str, Any]] = {"constant": {}, "falling": {}, "kl": {}, "prompt_drift": {}}
+    there = {
+        "constant": rule.reads in ("prompt", "pair"),
+        "falling": compares,
+        "kl": compares or rule.kl_sampling is not None,
+        "prompt_drift": rule.couple,
+    }
+    also = {name: settings for name, settings in also.items() if there[name]}
+    if rule.bounds is not None:
+        also["at_bound"] = {"bounds": rule.bounds}
+    if rule.drifts_from is not None:
+        also["level_factor"] = {"kind": rule.kind, "began": rule.drifts_from}
+    watches = {
+        name: {"limit": getattr(limits, name), "patience": limits.patience, **settings}
+        for name, settings in also.items()
+        if getattr(limits, name) is not None
+    }
+    return Guards(watches, _first_margin(preference, limits.first_margin, args), cast("OnWarning", args.on_warning))
+
+
+def _first_margin(preference: PreferenceModel, limit: float | None, args: DPOConfig) -> float | None:
+    """By how much policy and reference may differ at the start, or None where they do without any mistake."""
+    objective, policy = preference.objective, preference.policy
+    # Margins of the policy alone are not zero at the start, nor are those that dropout has touched.
+    if limit is None or not objective.main.needs_reference or objective.margin == "policy_means" or drops_out(policy):
+        return None
+    half = args.bf16 or args.fp16 or any(p.dtype.itemsize < 4 for p in policy.parameters())
+    return _HALF * limit if half else limit

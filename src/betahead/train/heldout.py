@@ -255,6 +255,14 @@ class HeldOutGradient:
             seconds=self._watch.seconds,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `log_metrics` has not told yet, for a checkpoint."""
+        return {"loss": self._loss, "shown": self._shown}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what `state_dict` gave."""
+        self._loss, self._shown = None if state["loss"] is None else state["loss"].to(device), state["shown"]
+
     def log_metrics(self) -> dict[str, Tensor]:
         """The held-out loss one step ahead, the mean over the estimates since the last call."""
         if self._loss is None:

@@ -84,6 +84,14 @@ class KLEstimates(TrainerCallback):
         if state.is_world_process_zero and not args.disable_tqdm:
             print(f"budget     {self.line()}")
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `line` tells, for a checkpoint."""
+        return {"estimates": self.estimates, "seconds": self.seconds, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting from what `state_dict` gave."""
+        self.estimates, self.seconds, self.last = state["estimates"], state["seconds"], state["last"]
+
     def measured(self, step: int) -> float:
         """The KL after a step, in nats per answer, the same on all ranks."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes

@@ -6,6 +6,7 @@ margin in nats can.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ _SUMS = (
     "rewards/margins",
     "logps/chosen",
     "logps/rejected",
+    "logratios/chosen",
+    "logratios/rejected",
     "margins/nats",
     "beta/mean",
     "beta/at_bound",
@@ -57,6 +60,8 @@ class PairMetrics:
             margins,
             shown["chosen_logps"],
             shown["rejected_logps"],
+            shown["chosen_rewards"].double() / beta,
+            shown["rejected_rewards"].double() / beta,
             shown["margin"],
             beta,
             at_bound,
@@ -70,9 +75,20 @@ class PairMetrics:
         # Moments of β in float64: a small spread around a large mean must not drown in rounding.
         block = torch.stack([c.double() for c in columns])
         sums = torch.cat([block.sum(dim=1), beta.double().square().sum().reshape(1)])
-        least = torch.stack([beta.min(), -beta.max()])
+        # Of no pairs, which a rank may have, nothing is the least.
+        edge = beta.new_full((1,), math.inf)
+        least = torch.stack([torch.cat([beta, edge]).min(), torch.cat([-beta, edge]).min()])
         self._sums = sums if self._sums is None else self._sums + sums
         self._least = least if self._least is None else torch.minimum(self._least, least)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this rank has added since the last line, for a checkpoint."""
+        return {"sums": self._sums, "least": self._least, "log_ppl": self._log_ppl}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on adding to what `state_dict` gave."""
+        sums, least = (None if state[name] is None else state[name].to(device) for name in ("sums", "least"))
+        self._sums, self._least, self._log_ppl = sums, least, state["log_ppl"]
 
     def reduce(self, gather: Gather, also: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """The means over all pairs of all ranks since the last call, and a fresh start; empty when there were none.

@@ -1,13 +1,16 @@
 """Two parties, one optimizer: policy and rule, each with its own step size and its own clipping."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import TrainingArguments
 
 from betahead.errors import ConfigError
+from betahead.train.spread import whole
 
 
 def give_rule_its_own_group(optimizer: Optimizer, rule: nn.Module, learning_rate: float, *, fresh: bool = True) -> None:
@@ -32,12 +35,23 @@ def give_rule_its_own_group(optimizer: Optimizer, rule: nn.Module, learning_rate
 def clip_apart(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale these gradients alone to a norm of at most `max_norm`, and return the norm they had.
 
-    One global norm would let a large gradient of the rule shrink the policy's step.
+    One global norm would let a large gradient of the rule shrink the policy's step. Where parameters are spread over
+    ranks the norm is that of all their parts.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
     if not with_gradient:
         return torch.zeros(())
-    return nn.utils.clip_grad_norm_(with_gradient, max_norm)
+    norm = whole(nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None]))
+    nn.utils.clip_grads_with_norm_(with_gradient, max_norm, norm)
+    return norm
+
+
+def policy_norm(accelerator: Accelerator, policy: nn.Module, max_norm: float) -> Tensor:
+    """Scale the policy's gradients to a norm of at most `max_norm`, and return the norm they had."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:  # which has clipped by itself, and taken the step
+        return cast("Tensor", accelerator.clip_grad_norm_(policy.parameters(), max_norm))
+    accelerator.unscale_gradients()
+    return clip_apart(policy.parameters(), max_norm)
 
 
 def check_schedule_knows_the_rule(optimizers: tuple[Any, Any], rule: nn.Module) -> None:
@@ -51,4 +65,19 @@ def check_schedule_knows_the_rule(optimizers: tuple[Any, Any], rule: nn.Module) 
             "`optimizers` must be (optimizer, None) with a beta rule that learns, because the rule's parameters come "
             "to the optimizer as a group of their own that a schedule made before does not know, but there is a "
             f"{type(optimizers[1]).__name__} instead; say `lr_scheduler_type`."
+        )
+
+
+def check_clipped_apart(accelerator: Accelerator, rule: nn.Module, args: TrainingArguments) -> None:
+    """Refuse clipping by DeepSpeed, which knows one norm for policy and rule together.
+
+    Raises:
+        ConfigError: with what to train with instead.
+    """
+    learns = any(p.requires_grad for p in rule.parameters())
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and learns and args.max_grad_norm > 0:
+        raise ConfigError(
+            "`max_grad_norm` must be 0 with DeepSpeed and a beta rule that learns, because DeepSpeed clips policy and "
+            f"rule by one norm, which would let the rule shrink the policy's step, but is {args.max_grad_norm} "
+            "instead; set it to 0, where neither is clipped, or train with FSDP2."
         )

@@ -2,12 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any, cast
 
-import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -25,8 +23,11 @@ from betahead.beta.wpo import OnPolicyWeight
 from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
+from betahead.reference.copies import frozen_copy
 from betahead.reference.frozen import FrozenReference, wants_of
-from betahead.train.arguments import DPOConfig
+from betahead.train.adapters import base_named_by, is_adapter_folder, with_saved_adapter
+from betahead.train.arguments import DPOConfig, shards
+from betahead.train.safe_loading import SAFETENSORS, refusal
 
 DEFAULT_BETA = 0.1
 
@@ -60,15 +61,26 @@ def causal_model(
 ) -> PreTrainedModel:
     """The model, loaded if it was named, and known to be a causal language model.
 
+    The folder of an adapter stands for the adapter on its base model, to be trained further.
+
     Raises:
         ConfigError: when it cannot be loaded or is not causal.
     """
+    if isinstance(model, str) and is_adapter_folder(model):
+        base = causal_model(base_named_by(model), init_kwargs, trust_remote_code=trust_remote_code)
+        return cast("PreTrainedModel", with_saved_adapter(base, model, key="model"))
     if isinstance(model, str):
         # Steps of fine-tuning are so small that they vanish in bfloat16 weights; mixed precision is the other setting.
+        if (init_kwargs or {}).get("use_safetensors") is False:
+            raise ConfigError(
+                "`model_init_kwargs` must leave out `use_safetensors`, but it is False instead; weights that are "
+                "pickles are never read."
+            )
         options: dict[str, Any] = {
             "trust_remote_code": trust_remote_code,
             "dtype": "float32",
             **(init_kwargs or {}),
+            **SAFETENSORS,
         }
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -79,7 +91,7 @@ def causal_model(
             raise
         except Exception as error:  # whatever a broken folder makes the libraries say
             sentence = " ".join(str(error).split())
-            raise ConfigError(
+            raise refusal(model, error) or ConfigError(
                 f"`model` must be a folder or Hub name of a causal language model, but {model} cannot be loaded "
                 f"({sentence.rstrip('.')}); correct the name, or download or save it again."
             ) from error
@@ -118,52 +130,27 @@ def tokenizer_for(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(sentence) from error
+        raise refusal(name, error) or ConfigError(sentence) from error
     # From a folder without tokenizer files, transformers makes an empty one that encodes every text to nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigError(sentence)
     return tokenizer
 
 
-def without_dropout(model: nn.Module) -> None:
-    """Set every dropout of the model to 0, also those kept as a plain number beside an attention function."""
-    for module in model.modules():
+def without_dropout(*models: nn.Module | None) -> None:
+    """Set every dropout of the models to 0, also those kept as a plain number beside an attention function."""
+    for module in (module for model in models if model is not None for module in model.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):
             cast("Any", module).attention_dropout = 0.0
 
 
-def with_adapter(
-    model: PreTrainedModel, peft_config: PeftConfig | None, args: DPOConfig, *, own_reference: bool
-) -> PreTrainedModel:
-    """The model with a new adapter, the same for the same seed, ready for gradient checkpointing if that is on.
-
-    Args:
-        model: with or without an adapter.
-        peft_config: the adapter to add, or None.
-        args: settings.
-        own_reference: the reference is the model itself, not another one.
-
-    Raises:
-        ConfigError: when the model has adapters already and another was asked for, or when its trained adapter would
-            be left out of the live reference.
-    """
-    if isinstance(model, PeftModel):
-        if peft_config is not None:
-            raise ConfigError("`peft_config` must be None for a model that already has an adapter; merge it first.")
-        if own_reference and not args.precompute_ref_log_probs:
-            raise ConfigError(
-                "`precompute_ref_log_probs` must be True for a model that already has an adapter, because turning the "
-                "adapter off would not give back the model that you started from."
-            )
-    elif peft_config is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(args.seed)
-            model = cast("PreTrainedModel", get_peft_model(model, peft_config))
-    if isinstance(model, PeftModel) and args.checkpoints_activations:
-        model.enable_input_require_grads()
-    return model
+def drops_out(model: nn.Module) -> bool:
+    """Whether two passes of a model in training differ because of dropout."""
+    kept = (getattr(module, "attention_dropout", 0.0) for module in model.modules())
+    layers = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    return layers or any(isinstance(share, float) and share > 0 for share in kept)
 
 
 def reference_for(
@@ -171,9 +158,10 @@ def reference_for(
 ) -> FrozenReference:
     """What the policy is held to: the model given, or the policy before training without a second copy if possible.
 
-    With a new adapter that is the policy with the adapter off, at any time. Without one it is the policy itself as long
-    as it has not been trained, or a copy when it is needed later: every batch is to be scored as it comes, or the rule
-    asks how far the policy has moved.
+    With a new adapter that is the policy with the adapter off, at any time. With one that the policy came with, it is a
+    copy of the adapter around the same weights. Without any it is the policy itself as long as it has not been trained,
+    or a copy when it is needed later: every batch is to be scored as it comes, or the rule asks how far the policy has
+    moved.
 
     Args:
         preference: policy, rule and losses, which say what is to be scored.
@@ -185,8 +173,11 @@ def reference_for(
     if given is not None:
         given.requires_grad_(False)
         policy = nn.Module.to(given, args.device)
-    elif not new_adapter and (not args.precompute_ref_log_probs or preference.rule.kl_sampling is not None):
-        policy = deepcopy(policy).requires_grad_(False)
+    elif not new_adapter:
+        later = not args.precompute_ref_log_probs or preference.rule.kl_sampling is not None
+        # Sharded weights change their places, so that a copy could not stand around the same ones.
+        if later or (isinstance(policy, PeftModel) and preference.needs_reference and not shards(args)):
+            policy = frozen_copy(policy)
     return FrozenReference(
         policy,
         adapters_off=new_adapter and given is None,

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from datasets import Dataset
 from peft import PeftModel
 
 from betahead.beta.rule import Need
-from betahead.data.sources import expanded
+from betahead.data.paths import expanded
 from betahead.errors import ConfigError
 from betahead.forward.model import PreferenceModel
 from betahead.reference.cached import CachedCollator, CachedReference, keys_in
@@ -73,6 +74,9 @@ class ReferenceScoring:
         data: the training data as they were given, see `cache_place`.
         on_scoring: told how far scoring is; by default a line is printed at its end when a cache is used.
 
+    Attributes:
+        brought: a data set brought scores along, so that what the reference is need not be what they are of.
+
     Raises:
         CacheError: see `CachedReference`.
         ConfigError: a reference that is to score every batch shares weights that are trained.
@@ -90,7 +94,9 @@ class ReferenceScoring:
     ) -> None:
         self.reference = reference
         self.rule = preference.rule
+        self.preference = preference
         self.wanted = preference.needs_reference
+        self.brought = False
         self.collate = collate
         self.args = args
         self.accelerator = accelerator
@@ -138,7 +144,10 @@ class ReferenceScoring:
             check_columns(dataset, self.rule)
         if dataset is None or not self.wanted:
             return dataset
-        if is_scored(dataset, self.reference.columns) or not args.precompute_ref_log_probs:
+        if is_scored(dataset, self.reference.columns):
+            self.brought = True
+            return dataset
+        if not args.precompute_ref_log_probs:
             return dataset
 
         def told(report: ScoringReport | None = None) -> None:
@@ -191,10 +200,11 @@ class ReferenceScoring:
         keys = keys_in(inputs)
         with self.accelerator.autocast():
             pairs = bundled(inputs)
+            # The reference may be the policy with its adapters off.
             if keys is None or self.cached is None:
-                scores = self.reference.scores(pairs)
+                scores = self.preference.within(partial(self.reference.scores, pairs))
             else:
-                scores = self.cached.scored(pairs, keys)
+                scores = self.preference.within(partial(self.cached.scored, pairs, keys))
         return {**inputs, **scores.columns()}
 
     def finish(self) -> None:

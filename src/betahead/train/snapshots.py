@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import Need
 from betahead.data.passes import PassCollator
 from betahead.durable import write_whole
+from betahead.errors import DataError
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
+from betahead.train.ranks import first_rank
 from betahead.types import ReferenceScores, bundled, on_device
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -31,6 +34,8 @@ SCHEMA = pa.schema(
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
         ("domain", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
         ("log_ppl", pa.float32()),
         ("f", pa.float32()),
         ("beta", pa.float32()),
@@ -90,15 +95,41 @@ class PromptSnapshots(TrainerCallback):
         self._take_due(args, state)
 
     def _take_due(self, args: TrainingArguments, state: TrainerState) -> None:
-        if not state.is_world_process_zero:
-            return
         due = [m for m in MARKS[self._taken :] if state.global_step >= math.ceil(m * state.max_steps)]
         if due:
             self._taken += len(due)
-            self.tables.append(self._table(due[-1], state.global_step, args.device))
-            content = io.BytesIO()
-            pq.write_table(pa.concat_tables(self.tables), content)
-            write_whole(self.path, content.getvalue())
+            # Every rank looks, because weights that are spread over ranks can only be read together; the first writes.
+            table = self.model.within(partial(self._table, due[-1], state.global_step, args.device))
+            self.tables.append(table)
+            self._write()
+
+    def _write(self) -> None:
+        if not first_rank():
+            return
+        content = io.BytesIO()
+        pq.write_table(pa.concat_tables(self.tables), content)
+        write_whole(self.path, content.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far it is, and the plane of the first snapshot, for a checkpoint; the rows are in the file."""
+        return {"taken": self._taken, "rows": sum(table.num_rows for table in self.tables), "basis": self._basis}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave: later rows leave the file.
+
+        Raises:
+            DataError: the file lacks rows that it had.
+        """
+        self._taken, self._basis, rows = state["taken"], state["basis"], state["rows"]
+        self.tables = [pq.read_table(self.path).slice(0, rows)] if rows and self.path.is_file() else []
+        there = sum(table.num_rows for table in self.tables)
+        if there != rows:
+            raise DataError(
+                f"`{self.path}` must hold the {rows:,} rows of the snapshots before the checkpoint, but holds "
+                f"{there:,} instead; restore the file, or begin a new run."
+            )
+        if rows:
+            self._write()
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:
@@ -118,8 +149,10 @@ class PromptSnapshots(TrainerCallback):
         back = sorted(range(len(order)), key=order.__getitem__)
         columns = {name: [values[i] for i in back] for name, values in columns.items()}
         places = self._places(torch.cat(hidden)[back]).tolist()
-        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
         count = len(self.records)
+        described = {name: list(self.records[name]) for name in ("prompt_id", "prompt", "domain")}
+        for name in ("chosen", "rejected"):  # texts of the answers, which pairs given as token ids alone lack
+            described[name] = list(self.records[name]) if name in self.records.column_names else [None] * count
         return pa.table(
             {
                 "progress": [progress] * count,

@@ -18,20 +18,28 @@ from betahead.data.templates import check_tokenizer
 from betahead.errors import ConfigError
 from betahead.forward.layout import Kernel
 from betahead.forward.model import PreferenceModel
+from betahead.train.adapters import with_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.batch_rules import gather_for
 from betahead.train.best_metric import check_best_metric
-from betahead.train.calibration import Calibration, calibration_for
-from betahead.train.checkpoint import FolderTrainer, hidden_size_of
-from betahead.train.drift import drift_watch
+from betahead.train.calibration import calibration_for
+from betahead.train.checkpoint import hidden_size_of
 from betahead.train.given import check_given, check_reference_is_read, reference_model
+from betahead.train.guard_finite import finite_guard_of
+from betahead.train.guards import guards_of, raise_if_stopped
 from betahead.train.heldout import following
 from betahead.train.heldout_checks import check_held_out
 from betahead.train.heldout_rows import held_apart
 from betahead.train.kl_estimate import kl_estimates_for
 from betahead.train.lookahead import check_foreseeable
 from betahead.train.metrics import PairMetrics
-from betahead.train.optimizer import check_schedule_knows_the_rule, clip_apart, give_rule_its_own_group
+from betahead.train.optimizer import (
+    check_clipped_apart,
+    check_schedule_knows_the_rule,
+    clip_apart,
+    give_rule_its_own_group,
+    policy_norm,
+)
 from betahead.train.origin import mark_trained, warn_of_trained_reference
 from betahead.train.parts import (
     causal_model,
@@ -41,9 +49,9 @@ from betahead.train.parts import (
     rule_from,
     tokenized,
     tokenizer_for,
-    with_adapter,
     without_dropout,
 )
+from betahead.train.resumable import ResumableTrainer
 from betahead.train.road import road_of
 from betahead.train.scoring import OnScoring, ReferenceScoring
 from betahead.train.sizes import check_sizes
@@ -51,7 +59,7 @@ from betahead.train.steps import steps_of
 from betahead.train.window import WindowedTrainer, pass_collator
 
 
-class DPOTrainer(FolderTrainer, WindowedTrainer):
+class DPOTrainer(ResumableTrainer, WindowedTrainer):
     """Train a policy on preference pairs, with a β that is a number or a rule.
 
     Args:
@@ -108,12 +116,10 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         tokenizer = tokenizer_for(policy, processing_class, trust_remote_code=args.trust_remote_code)
         check_tokenizer(tokenizer)
         if args.disable_dropout:
-            without_dropout(policy)
-            if ref_model is not None:
-                without_dropout(ref_model)
+            without_dropout(policy, ref_model)
         if ref_model is None:
             warn_of_trained_reference(policy, model, train_dataset, new_adapter=peft_config is not None)
-        policy = with_adapter(policy, peft_config, args, own_reference=ref_model is None)
+        policy = with_adapter(policy, peft_config, args)
         check_held_out(rule, args, policy)
         train = None if train_dataset is None else tokenized(train_dataset, tokenizer, args, rule)
         held_out = each(eval_dataset, lambda data: tokenized(data, tokenizer, args, rule))
@@ -134,13 +140,14 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
             train_dataset=cast("Any", train),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            callbacks=[*(callbacks or ()), *drift_watch(rule)],
+            callbacks=[*(callbacks or ()), guards_of(preference, args)],
             optimizers=cast("Any", optimizers),
         )
         # The loss is normalised over the accumulation window by `compute_loss` itself; older versions read one name,
         # newer ones the other.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = self.can_return_loss = True
-        gather_for(rule, self.accelerator, args)
+        gather_for(preference, self.accelerator, args)
+        check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
         self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
@@ -154,12 +161,11 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
             self.data_collator = pass_collator(self.scoring.collator, args)
         scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
         self.train_dataset = cast("Any", scored)
+        self.finite = finite_guard_of(self, tokenizer, scored)
         self.eval_dataset = each(held_out, self._with_reference)
         self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
-            self.calibration: Calibration | None = calibration_for(
-                policy, self.reference, rule, scored, self.data_collator, args
-            )
+            self.calibration = calibration_for(policy, self.reference, rule, scored, self.data_collator, args)
         self.kl_estimates = kl_estimates_for(rule, policy, self.reference, tokenizer, train, args, self.accelerator)
         if self.kl_estimates is not None:
             self.add_callback(self.kl_estimates)
@@ -197,12 +203,16 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         """
         inputs = self._completed(inputs)
         outputs: dict[str, Tensor] = model(**inputs)
+        if self.counted is not None:
+            outputs = {name: values[self.counted] for name, values in outputs.items()}
         losses = outputs.pop("losses")
-        if self.held_out is not None and model.training and num_items_in_batch is not None:
-            self.held_out.saw(inputs, num_items_in_batch)
+        if model.training and num_items_in_batch is not None:
+            self.finite.saw(inputs, losses, outputs)
+            if self.held_out is not None:
+                self.held_out.saw(inputs, num_items_in_batch)
         self._metrics["train" if model.training else "eval"].add(outputs)
         if num_items_in_batch is None:
-            loss = losses.mean()
+            loss = losses.mean() if len(losses) else losses.sum()
         else:
             # DDP averages gradients over ranks, while the count is over all of them.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
@@ -222,11 +232,9 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         records: Any = eval_dataset
         if not isinstance(records, str):  # `transformers` calls this with the name of one of several data sets
             tokenizer = cast("Any", self.processing_class)
-
-            def scored(data: Any) -> Any:
-                return self._with_reference(tokenized(data, tokenizer, self.settings, self.rule))
-
-            records = each(records, scored)
+            records = each(
+                records, lambda pairs: self._with_reference(tokenized(pairs, tokenizer, self.settings, self.rule))
+            )
         self._prefix = f"{metric_key_prefix}_"
         measured = super().evaluate(cast("Any", records), ignore_keys, metric_key_prefix)
         self.scoring.finish()
@@ -237,24 +245,28 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         raise ConfigError("`predict` has nothing to return for preference pairs; use `evaluate(pairs)` instead.")
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
-        """Train as `transformers.Trainer.train` does.
+        """Train as `transformers.Trainer.train` does; see `ResumableTrainer.train` for `resume_from_checkpoint`.
 
         Raises:
-            ConfigError: without pairs to train on, or with too few for a step or for what the rule waits for.
+            ConfigError: without pairs to train on, with too few for a step or for what the rule waits for, or for a
+                checkpoint that cannot be resumed.
+            TrainingError: numbers that are not finite, a device that is full, or a guard that was to stop the run.
         """
         if self.train_dataset is None:
             raise ConfigError("`train_dataset` must be given to train, but is None instead; give DPOTrainer pairs.")
         check_measured(self.rule.kl_sampling, steps_of(len(self.train_dataset), self.settings))
         trained = super().train(*arguments, **keywords)
         self.scoring.finish()
+        raise_if_stopped(self.callback_handler.callbacks)
         return trained
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the pairs since the last line showed, read from the device once."""
         training = self.model.training
         followed = self.held_out.log_metrics() if training and self.held_out is not None else {}
+        of_rule = self.model.within(self.rule.log_metrics)
         found = self._metrics["train" if training else "eval"].reduce(
-            lambda t: cast("Tensor", self.accelerator.gather(t)), also=self.rule.log_metrics() | followed
+            lambda t: cast("Tensor", self.accelerator.gather(t)), also=of_rule | followed
         )
         logs.update(found if training else {self._prefix + name: value for name, value in found.items()})
         super().log(logs, start_time)
@@ -278,11 +290,11 @@ class DPOTrainer(FolderTrainer, WindowedTrainer):
         if self.held_out is not None:
             self.held_out.set_gradient(cast("Optimizer", self.optimizer), step=self.state.global_step, norm=grad_norm)
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
-        clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm)
+        self.finite.norms(norm, clip_apart(inner.rule.parameters(), self.settings.head_max_grad_norm))
         mark_trained(inner.policy)
         inner.step_taken(lambda t: cast("Tensor", self.accelerator.reduce(t, reduction="sum")))
         return norm
 
     def _policy_norm(self, model: nn.Module, max_norm: float) -> Tensor:
         inner = cast("PreferenceModel", self.accelerator.unwrap_model(model))
-        return cast("Tensor", self.accelerator.clip_grad_norm_(inner.policy.parameters(), max_norm))
+        return policy_norm(self.accelerator, inner.policy, max_norm)

@@ -81,4 +81,4 @@ class AdamW:
 def descent(training: Training, parameter: Float[Tensor, "*any"], learning_rate: Tensor | float) -> Descent:
     """The optimizer that a training names, for this parameter."""
     kind = AdamW if training.optimizer == "adamw" else PlainDescent
-    return kind(parameter, learning_rate, training.weight_decay)
+    return kind(parameter, training.rate * learning_rate, training.weight_decay)

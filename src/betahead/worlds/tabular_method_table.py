@@ -1,9 +1,8 @@
 """The methods that are compared in tabular worlds: a table of how each sets β and which pairs it reads."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -14,18 +13,14 @@ from betahead.worlds.outcome import Axis, WorldMethod
 from betahead.worlds.tabular import TabularWorld
 from betahead.worlds.tabular_batch import BatchBeta
 from betahead.worlds.tabular_budget import BudgetBeta
-from betahead.worlds.tabular_controls import ControlKind, ControlledBeta
+from betahead.worlds.tabular_controls import ControlKind
 from betahead.worlds.tabular_heldout import HeldoutBeta
 from betahead.worlds.tabular_learning import BetaLearning, HeldBeta, JointBeta, LearnedPer, PerspectiveBeta
+from betahead.worlds.tabular_method import Planted, TabularMethod, Values
 from betahead.worlds.tabular_oracles import Oracle
 from betahead.worlds.tabular_pairs import TabularPairs, clean_labels, shuffled_labels
-from betahead.worlds.tabular_runs import Runs
-
-Values = Mapping[str, Float[Tensor, " configs"]]
-"""A configuration's numbers by name: `learning_rate`, `beta` and the method's own axes."""
-
-SHARED_AXES = (Axis(name="learning_rate", low=0.003, high=0.3), Axis(name="beta", low=0.01, high=1.0))
-"""What every method is tuned over; `beta` is where β starts, on average over the prompts."""
+from betahead.worlds.tabular_settings import TabularSettings
+from betahead.worlds.tabular_variants import controlled, stopped_early
 
 _RATE = Axis(name="beta_learning_rate", low=0.003, high=0.1)
 _RHO = Axis(name="rho", low=0.03, high=0.3)
@@ -37,18 +32,6 @@ _NO_BETA = 0.01
 _SMALLEST_NLL = 1e-2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planted:
-    """What a method may read beyond pairs: the world, and its oracle. Methods that do so say `needs_truth`."""
-
-    world: TabularWorld
-    oracle: Oracle
-
-
-def _held(values: Values, planted: Planted) -> BetaLearning:
-    return HeldBeta()
-
-
 def _held_as_by_the_oracle(values: Values, planted: Planted) -> BetaLearning:
     return HeldBeta(push=planted.oracle.push)
 
@@ -57,56 +40,8 @@ def _batch(values: Values, planted: Planted) -> BetaLearning:
     return BatchBeta(response=values["response"], drop=values["drop"])
 
 
-def _as_sampled(world: TabularWorld, pairs: TabularPairs) -> TabularPairs:
-    return pairs
-
-
 def _without_flips(world: TabularWorld, pairs: TabularPairs) -> TabularPairs:
     return clean_labels(pairs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TabularMethod:
-    """A row of the table of methods.
-
-    Args:
-        described: what a plan may know of it.
-        learning: how β is set, for the values of all configurations.
-        lean: what is added to log β of each prompt of the world, or None.
-        weight: how much each prompt's pairs count, or None.
-        level: factor on the configuration's `beta`.
-        pairs: the pairs that are read, made from those of the world.
-        of_batch: whether β belongs to the batch, so that prompts have none of their own.
-        stopped: whether a run ends at the checkpoint that is best on the prompts of selection.
-        tempered: whether σ(β·h) is read with one temperature, fitted on the pairs of the prompts of selection.
-        bonus: added to every prompt's reward and win rate; a device for testing comparisons.
-    """
-
-    described: WorldMethod
-    learning: Callable[[Values, Planted], BetaLearning] = _held
-    lean: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
-    weight: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
-    level: float = 1.0
-    pairs: Callable[[TabularWorld, TabularPairs], TabularPairs] = _as_sampled
-    of_batch: bool = False
-    stopped: bool = False
-    tempered: bool = False
-    bonus: float = 0.0
-
-    def runs(self, values: Values, planted: Planted) -> Runs:
-        """The stack of runs of all configurations."""
-        configs, train = values["beta"].shape[0], planted.world.splits["train"]
-        lean, weight = (
-            None if given is None else given(planted)[:, None, train].expand(-1, configs, -1)
-            for given in (self.lean, self.weight)
-        )
-        log_beta = (self.level * values["beta"]).log()[None, :, None]
-        return Runs(log_beta, values["learning_rate"], weight=weight, lean=lean)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the row declares, as plain values; the code behind it is named by the version of the package."""
-        row = {name: getattr(self, name) for name in ("level", "of_batch", "stopped", "tempered", "bonus")}
-        return {**asdict(self.described), **row}
 
 
 def log_ppl_lean(power: float) -> Callable[[Planted], Float[Tensor, "seeds prompts"]]:
@@ -180,6 +115,23 @@ def _oracle_weight(planted: Planted) -> Float[Tensor, "seeds prompts"]:
     return kept[world.topic].expand(len(world.seeds), -1)
 
 
+def _always_fixed(settings: TabularSettings, oracle: Oracle) -> str | None:
+    return "fixed"
+
+
+def _fixed_where_level(settings: TabularSettings, oracle: Oracle) -> str | None:
+    """A search that found the same β for all topics found fixed β."""
+    return "fixed" if set(oracle.multiplier) == {1.0} else None
+
+
+def _fixed_where_all_kept(settings: TabularSettings, oracle: Oracle) -> str | None:
+    return None if any(oracle.dropped) else "fixed"
+
+
+def _fixed_where_clean(settings: TabularSettings, oracle: Oracle) -> str | None:
+    return None if any(topic.label_noise > 0 for topic in settings.topics) else "fixed"
+
+
 _RULES = (
     TabularMethod(described=_fixed("fixed", "one β for all prompts")),
     TabularMethod(
@@ -229,6 +181,7 @@ _RULES = (
         ),
         learning=_held_as_by_the_oracle,
         lean=_oracle_lean,
+        same_as=_fixed_where_level,
     ),
 )
 _OTHERS = (
@@ -237,57 +190,35 @@ _OTHERS = (
             "weight_oracle", "one β, pairs of noisy topics dropped where that helps", parent="fixed", needs_truth=True
         ),
         weight=_oracle_weight,
+        same_as=_fixed_where_all_kept,
     ),
     TabularMethod(
         described=_fixed("clean_labels", "one β, on labels before noise turned them round", needs_truth=True),
         pairs=_without_flips,
+        same_as=_fixed_where_clean,
     ),
     TabularMethod(
         described=_fixed("shuffled_labels", "one β, on labels drawn by a fair coin: they raise no gold"),
         pairs=shuffled_labels,
     ),
-    TabularMethod(described=_fixed("renamed", "fixed under another name: a difference found here is false")),
+    TabularMethod(
+        described=_fixed("renamed", "fixed under another name: a difference found here is false"), same_as=_always_fixed
+    ),
 )
-_CONTROL_SUMMARIES: Mapping[ControlKind, str] = {
-    "permuted": "placebo of {}: every prompt gets the β of another one",
-    "noise": "control of {}: β of the same mean and spread, drawn anew for every prompt and step",
-    "flipped": "control of {}: β lowered where the rule raises it",
-    "matched": "control of {}: the rule's mean β for all prompts",
+# Those that are also offered with the early stop of `fixed_early`: one β, and whatever learns one.
+_STOPPABLE = {
+    *("fixed", "joint_plus", "joint_minus", "perspective_quadratic", "perspective_linear", "perspective_prompt"),
+    *("budget", "heldout"),
 }
-
-
-def _controlled(kind: ControlKind, method: TabularMethod) -> TabularMethod:
-    inner = method.described
-
-    def learning(values: Values, planted: Planted) -> BetaLearning:
-        return ControlledBeta(of=method.learning(values, planted), kind=kind)
-
-    return TabularMethod(
-        described=WorldMethod(
-            name=f"{kind}:{inner.name}",
-            parent="fixed",
-            placebo=None,
-            axes=inner.axes,
-            needs_truth=inner.needs_truth,
-            summary=_CONTROL_SUMMARIES[kind].format(inner.name),
-        ),
-        learning=learning,
-        lean=method.lean,
-    )
 
 
 def _table() -> dict[str, TabularMethod]:
     kinds: tuple[ControlKind, ...] = get_args(ControlKind)
     # A control of one β for all prompts, or for all of a batch, is that β.
     varied = [rule for rule in _RULES if rule.described.placebo is not None]
-    controls = [_controlled(kind, rule) for rule in varied for kind in kinds]
-    return {method.described.name: method for method in (*_RULES, *_OTHERS, *controls)}
+    controls = [controlled(kind, rule) for rule in varied for kind in kinds]
+    early = [stopped_early(rule) for rule in _RULES if rule.described.name in _STOPPABLE]
+    return {method.described.name: method for method in (*_RULES, *_OTHERS, *controls, *early)}
 
 
 TABULAR_METHODS: Mapping[str, TabularMethod] = MappingProxyType(_table())
-
-
-def planted_effect(size: float) -> TabularMethod:
-    """Fixed β with a bonus on every prompt's reward and win rate: an effect of known size, to test comparisons with."""
-    described = _fixed(f"planted:{size:g}", f"fixed β, its reward and win rate raised by {size:g}", needs_truth=True)
-    return TabularMethod(described=described, bonus=size)

@@ -16,14 +16,17 @@ from betahead.errors import ConfigError
 from betahead.worlds.named import named_world
 from betahead.worlds.outcome import MethodWorld, Outcome, PromptTopics, WorldMethod
 from betahead.worlds.tabular import Scores, TabularWorld, kl_quartiles, tabular_world
+from betahead.worlds.tabular_conditions import named_conditions
 from betahead.worlds.tabular_controls import ControlledBeta
 from betahead.worlds.tabular_measures import TABULAR_MEASURES, TabularMeasures
-from betahead.worlds.tabular_method_table import SHARED_AXES, TABULAR_METHODS, Planted, Values, planted_effect
+from betahead.worlds.tabular_method import SHARED_AXES, Planted, Values
+from betahead.worlds.tabular_method_table import TABULAR_METHODS
 from betahead.worlds.tabular_oracles import oracle_of, recorded
 from betahead.worlds.tabular_pairs import TabularPairs, sampled_pairs
-from betahead.worlds.tabular_runs import COMPARED, Trained
+from betahead.worlds.tabular_runs import Trained
 from betahead.worlds.tabular_settings import TabularSettings
 from betahead.worlds.tabular_training import train
+from betahead.worlds.tabular_variants import planted_effect
 from betahead.worlds.world import Split
 
 # The worlds that the KL targets are read from; nothing is trained in them.
@@ -34,12 +37,12 @@ def tabular_method_world(name: str, *, planted: Sequence[float] = ()) -> MethodW
     """The named world with every tabular method.
 
     Args:
-        name: one of `NAMED_WORLDS`.
+        name: one of `NAMED_WORLDS`, with conditions where it has some: `half_noise@steps=8`.
         planted: sizes of planted effects, each of which is a further method `planted:SIZE`. They exist to test whether
             a comparison finds an effect that is there.
 
     Raises:
-        ConfigError: no world has that name.
+        ConfigError: no world has that name, or its conditions are out of range.
     """
     return _TabularMethodWorld(name, planted)
 
@@ -48,9 +51,11 @@ class _TabularMethodWorld:
     """See `tabular_method_world`."""
 
     def __init__(self, name: str, planted: Sequence[float]) -> None:
-        self.settings = named_world(name)
+        self._world, conditions = named_conditions(name)
+        self.settings = conditions.settings(named_world(self._world))
+        self.training = conditions.training
         self.name = name
-        self._oracle = oracle_of(name)
+        self._oracle = oracle_of(self._world)
         effects = [planted_effect(size) for size in planted]
         self._table = {**TABULAR_METHODS, **{method.described.name: method for method in effects}}
 
@@ -65,11 +70,19 @@ class _TabularMethodWorld:
         """The names of what it measures beside gold and KL."""
         return TABULAR_MEASURES
 
+    def runs_of(self, method: str) -> str:
+        """The method whose very runs are those of this one, given what is planted here."""
+        return self._table[method].same_as(self.settings, self._oracle) or method
+
+    def topic_oracle(self) -> tuple[float, ...]:
+        """β of each topic over their geometric mean, as the oracle has it."""
+        return self._oracle.multiplier
+
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "settings": asdict(self.settings),
-            "training": asdict(COMPARED),
-            "oracle": recorded()[self.name],
+            "training": asdict(self.training),
+            "oracle": recorded()[self._world],
             "methods": [method.to_dict() for method in self._table.values()],
             "truth_seeds": list(_TRUTH_SEEDS),
         }
@@ -97,7 +110,7 @@ class _TabularMethodWorld:
             world,
             row.pairs(world, pairs),
             row.runs(values, planted),
-            COMPARED,
+            self.training,
             learning,
             splits=[scored, dev[0]] if row.stopped and dev[0] != scored else [scored],
             by_prompt=True,
@@ -110,7 +123,7 @@ class _TabularMethodWorld:
             kl=_array(scores.kl[..., kept]),
             win_rate=_array(scores.win_rate[..., kept]) + row.bonus,
             finite=_array(_finite(trained, scores)),
-            checkpoints=tuple(step / COMPARED.steps for step in COMPARED.scored_steps),
+            checkpoints=(0.0, *self.training.checkpoints),
             same_prompts=False,
             log_beta=None if row.of_batch else _array(_topic_means(world, trained.log_beta)),
             seconds=time.perf_counter() - began,

@@ -26,6 +26,7 @@ class Training:
         batch_pairs: pairs of a step, drawn epoch by epoch in the same order for all configurations; None is all pairs.
         weight_decay: decoupled, towards the reference; ≥ 0.
         schedule: of the learning rates: `constant`, or `linear` to zero.
+        rate: factor on all learning rates; > 0.
         checkpoints: shares of the steps after which policies are scored, rising, in (0, 1]; the start is scored too.
     """
 
@@ -34,6 +35,7 @@ class Training:
     batch_pairs: int | None = None
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear"] = "constant"
+    rate: float = 1.0
     checkpoints: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class Training:
             raise ConfigError(f"`batch_pairs` must be at least 1 or None for all, but is {self.batch_pairs} instead.")
         if not self.weight_decay >= 0:
             raise ConfigError(f"`weight_decay` must be at least 0, but is {self.weight_decay} instead.")
+        if not self.rate > 0:
+            raise ConfigError(f"`rate` must be above 0, but is {self.rate} instead.")
         rising = list(self.checkpoints) == sorted(set(self.checkpoints))
         if not self.checkpoints or not rising or not 0 < self.checkpoints[0] <= self.checkpoints[-1] <= 1:
             raise ConfigError(

@@ -89,3 +89,16 @@ def test_the_weights_of_another_rule_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / WEIGHTS)
     with pytest.raises(DataError, match=r"must fit the rule learned"):
         load_state(tiny.built(), tmp_path)
+
+
+def test_a_folder_whose_level_and_exponent_are_scalars_is_still_read(tmp_path: Path) -> None:
+    rule = tiny.built(ppl_exponent="learned", scatter=0.4)
+    save_rule(rule, tmp_path, hidden_size=tiny.HIDDEN)
+    older = {
+        name: value.squeeze() if name in ("head.log_level", "head.exponent") else value
+        for name, value in rule.state_dict().items()
+    }
+    assert older["head.log_level"].ndim == older["head.exponent"].ndim == 0
+    save_file(older, tmp_path / WEIGHTS)
+    again = load_rule(tmp_path)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in rule.state_dict().items())

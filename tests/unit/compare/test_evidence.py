@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bandit import PLAN, bandit_of
+from bandit import PLAN, GaussianBandit, bandit_of
 from pydantic import ValidationError
 
 from betahead.compare.comparison import compare, finished_evidence, folder_of, storage_of
@@ -16,6 +16,7 @@ from betahead.compare.pool import pool_of, searches_of
 from betahead.compare.record import evidence_of
 from betahead.compare.resolved import Test, resolve
 from betahead.compare.score import scores_of
+from betahead.compare.tables import settled_by
 from betahead.compare.work import worked_alone
 from betahead.errors import ConfigError
 from betahead.stats.multiple import holm
@@ -177,6 +178,28 @@ def test_headroom_captured_is_undefined_where_there_is_nothing_to_win():
     text = FULL.replace("rope: 0.01", "rope: 0.5")
     panels = panels_of(worked_alone(resolve(load_plan(text), bandit_of)))
     assert [row.captured for row in panels.headroom] == [None] * 4
+
+
+class Fickle(GaussianBandit):
+    """A world in which `shifted` gains more in some seeds than in others."""
+
+    def run(self, method, configurations, seeds, *, split):
+        out = super().run(method, configurations, seeds, split=split)
+        luck = [np.random.default_rng([seed, 9]).normal(0.0, 0.02) for seed in seeds]
+        return replace(out, reward=out.reward + np.array(luck)[:, None, None]) if method == "shifted" else out
+
+
+def test_only_an_inconclusive_test_says_how_many_finals_would_settle_it():
+    text = PLAN.replace("  fixed: {}", "  fixed: {}\n  copy: {}").replace("seeds: 8", "seeds: 10")
+    finished = worked_alone(
+        resolve(load_plan(text + "  - {a: copy, b: fixed}\n"), lambda cell: Fickle(cell, gain=0.01))
+    )
+    evidence = evidence_of(finished, "betahead compare small.yaml")
+    open_, settled = evidence.tests
+    assert (open_.verdict, settled.verdict) == ("inconclusive", "equivalent")
+    assert settled.finals_to_settle is None and open_.finals_to_settle.if_zero > 10
+    assert f"| {settled_by(open_)} |" in markdown_of(evidence)
+    assert settled_by(settled) == "" and settled_by(open_).count(" · ") == 2
 
 
 def test_every_method_has_the_same_budget(evidence):

@@ -1,15 +1,20 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.board import Board, Standing
 from betahead.compare.forecast import duration, forecast, sentences
+from betahead.compare.items import first_item, pool_items
 from betahead.compare.plan import load_plan
 from betahead.compare.progress import time_left
+from betahead.compare.reach import chance_of_better
 from betahead.compare.resolved import resolve
+from betahead.compare.rules import Rules
+from betahead.compare.verdict import decide
 from betahead.compare.work import worked_alone
-from betahead.stats.power import equivalence_power, minimum_detectable_effect
+from betahead.stats.power import minimum_detectable_effect
 
 
 def resolved_of(text=PLAN):
@@ -45,14 +50,54 @@ def test_one_run_that_takes_long_is_enough_to_time_it():
 def test_power_is_that_of_the_statistics():
     found = forecast(resolved_of())
     assert found.detectable_sds == pytest.approx(minimum_detectable_effect(1.0, 8))
-    assert equivalence_power(0.01, found.sd_for_equivalent, 8) == pytest.approx(0.8, abs=1e-6)
-    assert found.claims[0].better is None
+    rules = Rules(rope=0.01, replicates=400)
+    drawn = np.random.default_rng(4).normal(0.0, found.sd_for_equivalent, size=(300, 8))
+    verdicts = [decide([[one[:, None]]], rules)[0][0].verdict for one in drawn]
+    assert np.mean([verdict == "equivalent" for verdict in verdicts]) == pytest.approx(0.8, abs=0.06)
+    assert found.claims[0].chances == ()
 
 
-def test_a_known_spread_says_which_verdicts_are_reachable():
+def test_a_known_spread_says_how_likely_each_verdict_is():
     assert "NOT" not in "\n".join(sentences(forecast(resolved_of(PLAN + "sd: 0.001\n"))))
-    lines = sentences(forecast(resolved_of(PLAN + "sd: 0.1\n")))
-    assert lines[-1] == ("shifted against fixed, claim better, 1 test, better NOT reachable, equivalent NOT reachable")
+    lines = sentences(forecast(resolved_of(PLAN + "sd: 0.001\nsd_largest: 0.1\n")))
+    assert lines[-1] == (
+        "shifted against fixed, claim better, 1 test; at an SD of 0.001 better in 100% and equivalent in 100%; at an "
+        "SD of 0.1 better in 7% (NOT reachable) and equivalent in 0% (NOT reachable)"
+    )
+    assert any(line.startswith("assumed of chances: differences are normal and independent") for line in lines)
+
+
+def test_the_chance_of_better_is_that_of_the_whole_verdict():
+    rules = Rules(rope=0.1, replicates=300)
+    chance = chance_of_better(0.25, 12, rules, family=3)
+    drawn = np.random.default_rng(5).normal(0.2, 0.25, size=(250, 12))
+    nothing = [np.zeros((12, 1))] * 2
+    found = [decide([[one[:, None], *nothing]], rules)[0][0].verdict == "better" for one in drawn]
+    assert chance == pytest.approx(np.mean(found), abs=0.06)
+
+
+def test_a_mechanism_needs_all_of_its_tests_and_so_is_less_likely():
+    text = PLAN.replace("  fixed: {}", "  fixed: {}\n  copy: {}\n  'permuted:shifted': {}") + "sd: 0.02\n"
+    better, shown = (
+        forecast(resolved_of(text.replace("b: fixed}", f"b: copy, claim: {claim}}}"))).claims[0]
+        for claim in ("better", "mechanism")
+    )
+    assert (better.tests, shown.tests) == (1, 3)
+    # Its family is larger too.
+    assert shown.chances[0].found <= better.chances[0].found ** 3 + 1e-9
+
+
+def test_the_forecast_says_what_the_family_is():
+    found = forecast(resolved_of())
+    assert found.family == "the family that Holm corrects: 1 p-values, over tests × cells (1 × 1)"
+    assert found.family in sentences(found)
+
+
+def test_the_piece_that_is_timed_is_cut_from_the_pool_without_listing_it():
+    resolved = resolved_of()
+    assert first_item(resolved, 1).runs == pool_items(resolved)[0].runs[:1]
+    assert first_item(resolved, 16).runs == pool_items(resolved)[0].runs[:16]
+    assert first_item(resolved, 99).runs == pool_items(resolved)[0].runs
 
 
 def test_a_plan_whose_searches_are_all_one_is_told_whose_luck_counts_for_nothing():

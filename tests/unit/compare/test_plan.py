@@ -77,6 +77,35 @@ def test_a_plan_is_read_with_its_defaults():
             "`methods.fixed.include` must hold at most `pool.configurations` (8), but holds 9.",
         ),
         (
+            changed("configurations: 8", "configurations: 1000000000"),
+            "line 10: `pool.configurations` must be at most 4096, but is 1000000000 instead.",
+        ),
+        (
+            changed("trials: 4, seeds: 2", "trials: 4, seeds: 1001"),
+            "line 10: `pool.seeds` must be at most 1000, but is 1001 instead.",
+        ),
+        (
+            changed("finals: {seeds: 8}", "finals: {seeds: 100000}"),
+            "line 11: `finals.seeds` must be at most 1000, but is 100000 instead.",
+        ),
+        (
+            changed("finals:", "metric: {kappas: [0.1, 0.3, 0.1]}\nfinals:"),
+            "`metric.kappas` must each be given once, but are [0.1, 0.3, 0.1] instead.",
+        ),
+        (
+            PLAN + "headroom: {fixed: fixed, oracle: oracle, learned: [shifted, oracle]}\n",
+            "`headroom.learned` must hold other methods than `fixed` and `oracle`, each once, but oracle plays two "
+            "parts.",
+        ),
+        (
+            PLAN + "sd_largest: 0.1\n",
+            "`sd_largest` must be at least `sd`, but is 0.1 beside none; `sd` is the median.",
+        ),
+        (
+            PLAN + "sd: 0.2\nsd_largest: 0.1\n",
+            "`sd_largest` must be at least `sd`, but is 0.1 beside 0.2; `sd` is the median.",
+        ),
+        (
             changed("name: small", "name: a/b"),
             "line 1: `name` must be text of the form ^[A-Za-z0-9][A-Za-z0-9_.-]*$, but is 'a/b' instead.",
         ),

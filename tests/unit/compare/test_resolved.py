@@ -4,6 +4,7 @@ import pytest
 from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.cells import NamedPrompts, refuse_seen_prompts, world_of
+from betahead.compare.code import Code
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import Test, load_resolved, resolve
 from betahead.errors import ConfigError, DataError
@@ -49,11 +50,17 @@ def test_the_hash_covers_the_targets_of_the_world():
     assert resolve(load_plan(PLAN), Moved).hash != resolved_of().hash
 
 
-def test_the_hash_covers_what_the_worlds_are_and_the_version_of_the_package(monkeypatch):
+def test_the_hash_covers_what_the_worlds_are():
     first = resolved_of()
     assert resolve(load_plan(PLAN), lambda cell: GaussianBandit(cell, gain=0.06)).hash != first.hash
-    monkeypatch.setattr("betahead.compare.resolved.version_of", lambda package: f"{package} of tomorrow")
-    assert resolved_of().hash != first.hash
+
+
+def test_the_hash_is_that_of_the_question_and_the_code_stands_beside_it(monkeypatch):
+    first = resolved_of()
+    code = first.code
+    monkeypatch.setattr("betahead.__version__", "9.9.9")
+    assert resolved_of().hash == first.hash
+    assert code != resolved_of().code == Code(version="9.9.9", digest=code.digest)
 
 
 def test_a_tabular_cell_is_known_by_its_settings_training_oracle_and_methods():
@@ -126,6 +133,11 @@ def test_a_mechanism_is_tested_against_rival_parent_and_placebo():
             PLAN + "headroom: {fixed: fixed, oracle: orakel, learned: [shifted]}\n",
             "`headroom` names 'orakel', which is not among the plan's `methods`; there are fixed, shifted.",
         ),
+        (
+            PLAN.replace("  fixed: {}", "  fixed: {}\n  oracle: {}\n  copy: {}")
+            + "headroom: {fixed: fixed, oracle: copy, learned: [oracle]}\n",
+            "`headroom.learned` must hold contenders, but oracle reads the truth of its world; leave it out.",
+        ),
         (PLAN.replace("seeds: 8", "seeds: 5"), "`finals.seeds` must be at least 6 for 1 tests at alpha 0.05"),
     ],
 )
@@ -146,12 +158,6 @@ def test_cells_that_declare_other_axes_are_refused():
         ConfigError, match=r"`methods\.shifted` must have the same axes in every cell, but two declares"
     ):
         resolve(load_plan(PLAN.replace("[bandit/one]", "[one, two]")), Other)
-
-
-def test_the_family_is_tests_times_cells_or_the_tests_of_a_cell():
-    two = PLAN.replace("[bandit/one]", "[bandit/one, bandit/two]")
-    assert resolved_of(two).family == 2
-    assert resolved_of(two + "holm: per_cell\n").family == 1
 
 
 @pytest.mark.parametrize("cell", ["tabular", "tablar/uniform", "tabular/"])

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from betahead.compare.reach import sds_for_better
-from betahead.compare.verdict import Rules, decide, mechanism
+from betahead.compare.rules import Rules
+from betahead.compare.verdict import decide, mechanism
 from betahead.stats.bootstrap import Interval
 from betahead.stats.multiple import holm
 from betahead.stats.paired import paired_interval, sign_flip_p
-from betahead.stats.power import minimum_detectable_effect, units_to_settle
+from betahead.stats.power import minimum_detectable_effect
 
 RULES = Rules(rope=0.1)
 
@@ -66,22 +67,16 @@ def test_where_one_condition_is_lacking_nothing_is_better_or_worse(lacking, sign
 @pytest.mark.parametrize("alpha", [0.05, 0.1])
 def test_intervals_and_power_are_at_the_level_of_the_rules_and_power_counts_the_family(alpha):
     tests = [finals(0.05, 0.4, seed=seed)[:, None] for seed in range(3)]
-    rules = Rules(rope=0.1, alpha=alpha, family=3, seed=7)
+    rules = Rules(rope=0.1, alpha=alpha, seed=7)
     for its, differences in zip(decide([tests], rules)[0], tests, strict=True):
         assert its.effect == paired_interval(differences, seed=7, level=1 - alpha)
         assert its.ninety == paired_interval(differences, seed=7, level=1 - 2 * alpha)
         assert its.minimum_detectable_effect == minimum_detectable_effect(its.sd, 20, alpha=alpha, comparisons=3)
 
 
-def test_a_large_family_needs_more_finals_to_settle_a_test():
-    its = decision(finals(0.05, 0.4), Rules(rope=0.1, family=10**6))
-    assert its.finals_to_settle == units_to_settle(its.sd, effect=0.2, rope=0.1, comparisons=10**6)
-    assert its.finals_to_settle > decision(finals(0.05, 0.4)).finals_to_settle
-
-
 def test_holm_runs_over_each_family_on_its_own():
     tests = [finals(mean, 0.2, count=10, seed=seed)[:, None] for seed, mean in enumerate((0.3, 0.12, 0.0))]
-    together = decide([tests], Rules(rope=0.1, family=3))[0]
+    together = decide([tests], RULES)[0]
     p = np.array([sign_flip_p(one[:, 0]) for one in tests])
     np.testing.assert_allclose([one.p for one in together], p)
     np.testing.assert_allclose([one.p_holm for one in together], holm(p))
@@ -99,13 +94,8 @@ def test_prompts_that_all_finals_share_widen_the_interval():
     assert shared.effect.high - shared.effect.low > 3 * (nested.effect.high - nested.effect.low)
 
 
-def test_an_inconclusive_test_says_how_many_finals_would_settle_it_and_others_do_not():
-    unclear = decision(finals(0.05, 0.4))
-    assert unclear.verdict == "inconclusive" and unclear.finals_to_settle > 20
-    assert unclear.minimum_detectable_effect == pytest.approx(0.4 * 0.66, abs=0.01)
-    settled = decision(finals(0.05, 0.4 * (20 / unclear.finals_to_settle) ** 0.5))
-    assert settled.effect.high - settled.effect.low < unclear.effect.high - unclear.effect.low
-    assert decision(finals(0.3, 0.1)).finals_to_settle is None
+def test_the_detectable_effect_is_that_of_the_finals_that_there_were():
+    assert decision(finals(0.05, 0.4)).minimum_detectable_effect == pytest.approx(0.4 * 0.66, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -142,21 +132,4 @@ def test_the_wins_that_better_needs_are_in_the_effect_that_reaches_it():
 def test_one_final_has_no_interval_and_no_verdict():
     its = decision([0.4])
     assert its.effect == Interval(estimate=0.4, low=None, high=None)
-    assert its.verdict == "inconclusive" and its.finals_to_settle is None
-
-
-@pytest.mark.parametrize(("mean", "sd"), [(0.08, 0.07), (-0.08, 0.07), (0.09, 0.05)])
-def test_a_difference_near_the_rope_asks_for_more_finals_than_there_were(mean, sd):
-    its = decision(finals(mean, sd))
-    assert its.verdict == "inconclusive" and its.finals_to_settle > 20
-
-
-def test_finals_do_not_settle_what_the_wins_alone_leave_open():
-    # Large and beyond doubt on average, but won on 70 % of the finals only.
-    its = decision([0.5] * 28 + [-0.05] * 12)
-    assert its.verdict == "inconclusive" and its.effect.low > 0.1 and its.p_holm < 0.01 and its.wins.estimate == 0.7
-    assert its.finals_to_settle is None
-
-
-def test_a_hundred_times_the_finals_are_no_advice():
-    assert decision(finals(0.05, 8.0)).finals_to_settle is None
+    assert its.verdict == "inconclusive"

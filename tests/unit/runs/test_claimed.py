@@ -1,11 +1,15 @@
 """A run that fails before its first step leaves nothing and takes nothing."""
 
+import errno
+import os
+import signal
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from betahead.errors import ConfigError
-from betahead.runs.claimed import claimed_folder
+from betahead.runs.claimed import OneProcess, claimed_folder, disk_refusals
 from betahead.runs.folder import RunFolder
 
 
@@ -58,3 +62,52 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="holds another run already"), claimed_folder(tmp_path / "a"):
         pass
     assert (tmp_path / "a" / "DONE").exists()
+
+
+def test_a_folder_is_one_process_s_until_that_is_killed(tmp_path, monkeypatch):
+    told, tell = os.pipe()
+    other = os.fork()
+    if other == 0:
+        with OneProcess() as alone:
+            alone.hold(tmp_path)
+            os.write(tell, b"held")
+            signal.pause()
+    try:
+        assert os.read(told, 4) == b"held"
+        monkeypatch.setattr("betahead.runs.claimed._PATIENCE", 0.3)
+        with pytest.raises(ConfigError) as caught, OneProcess() as alone:
+            alone.hold(tmp_path)
+        assert str(caught.value) == (
+            f"`output` must be a run that nobody works on, but another process works on {tmp_path}; wait for it, or "
+            "stop it."
+        )
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+        os.close(told), os.close(tell)
+    with OneProcess() as alone:
+        alone.hold(tmp_path)
+        alone.hold(tmp_path)
+
+
+def test_a_folder_that_is_not_there_yet_is_nobody_s(tmp_path):
+    with OneProcess() as alone:
+        alone.hold(tmp_path / "later")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_is_one_sentence_and_other_errors_are_themselves(tmp_path):
+    for error in (OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error (os error 28)")):
+        with pytest.raises(ConfigError) as caught, disk_refusals(tmp_path):
+            raise error
+        assert str(caught.value) == (
+            f"`output` must be writable until the run has ended, but {tmp_path} is not (No space left on device); "
+            "correct that, and go on with `--resume`."
+        )
+    for error in (
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/file"),
+        SafetensorError("no header"),
+    ):
+        with pytest.raises(type(error)), disk_refusals(tmp_path):
+            raise error

@@ -230,9 +230,17 @@ BUDGET = st.fixed_dictionaries(
 ADAPTER = st.one_of(
     st.just({"kind": "none"}),
     st.fixed_dictionaries(
-        {"kind": st.just("lora")},
-        optional={"rank": st.integers(1, 99), "dropout": SMALL, "target_modules": st.lists(TEXT, min_size=1)},
+        {"kind": st.sampled_from(["lora", "dora"])},
+        optional={
+            "rank": st.integers(1, 99),
+            "dropout": SMALL,
+            "target_modules": st.lists(TEXT, min_size=1),
+            "modules_to_save": st.lists(TEXT),
+            "merge": st.booleans(),
+        },
     ),
+    st.fixed_dictionaries({"kind": st.just("qlora")}, optional={"quantization": st.sampled_from(["nf4", "fp4"])}),
+    st.fixed_dictionaries({"kind": st.just("saved"), "path": TEXT}, optional={"merge": st.booleans()}),
 )
 CONFIGS = st.fixed_dictionaries(
     {

@@ -28,9 +28,11 @@ def test_a_folder_that_holds_anything_is_refused_and_left_alone(tmp_path, name, 
     (tmp_path / name).write_text("x")
     with pytest.raises(ConfigError) as caught:
         RunFolder.create(tmp_path)
+    remedy = "choose another (`output=runs/NAME`) or remove it"
+    if name == "run.json":
+        remedy = "go on with it (`--resume`), choose another (`output=runs/NAME`) or remove it"
     assert str(caught.value) == (
-        f"`output` must be a folder of its own, but {tmp_path} holds {held} already; "
-        "choose another (`output=runs/NAME`) or remove it."
+        f"`output` must be a folder of its own, but {tmp_path} holds {held} already; {remedy}."
     )
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -122,3 +124,26 @@ def test_no_token_reaches_the_folder(tmp_path):
         "hub_token": "<redacted>",
         "list": ["hf_<redacted>"],
     }
+
+
+HISTORY = [{"loss": 0.5, "epoch": 0.1, "step": 1}, {"eval_loss": float("nan"), "epoch": 0.1, "step": 1}]
+
+
+def test_the_log_is_cut_back_to_the_rows_of_a_trainers_history(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    for row in [*HISTORY, {"loss": 0.4, "step": 2}, {"loss": 0.3, "step": 3}]:
+        run.log_metrics({"step": row["step"], **row})
+    lines = run.metrics.read_bytes().splitlines(keepends=True)
+    run.keep_metrics(HISTORY)
+    assert run.metrics.read_bytes() == b"".join(lines[:2])
+
+
+@pytest.mark.parametrize("left", [0, 1, 20, 60])
+def test_rows_that_a_crash_swallowed_are_written_again(tmp_path, left):
+    run = RunFolder.create(tmp_path / "run")
+    for row in HISTORY:
+        run.log_metrics({"step": row["step"], **row})
+    wanted = run.metrics.read_bytes()
+    run.metrics.write_bytes(wanted[:left])
+    run.keep_metrics(HISTORY)
+    assert run.metrics.read_bytes() == wanted

@@ -11,8 +11,8 @@ from peft import LoraConfig
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
+from betahead.train.adapters import with_adapter
 from betahead.train.heldout_checks import check_held_out
-from betahead.train.parts import with_adapter
 
 
 def refusal(policy: Any, args: Any) -> str:
@@ -48,7 +48,7 @@ def test_trained_weights_in_half_precision_while_frozen_ones_may_be(tmp_path: Pa
     )
     rule = LearnedBeta(learning="heldout")
     adapter = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    check_held_out(rule, args, with_adapter(policy, adapter, args, own_reference=True))
+    check_held_out(rule, args, with_adapter(policy, adapter, args))
 
 
 def test_checkpointing_that_gives_gradients_to_every_weight_only(tmp_path: Path) -> None:

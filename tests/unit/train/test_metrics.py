@@ -50,6 +50,8 @@ def test_the_line_holds_the_means_over_all_pairs_since_the_last_one(batches: lis
         "rewards/accuracies": mean([float(row["chosen_rewards"] > row["rejected_rewards"]) for row in rows]),
         "logps/chosen": mean([row["chosen_logps"] for row in rows]),
         "logps/rejected": mean([row["rejected_logps"] for row in rows]),
+        "logratios/chosen": mean([row["chosen_rewards"] / row["beta"] for row in rows]),
+        "logratios/rejected": mean([row["rejected_rewards"] / row["beta"] for row in rows]),
         "margins/nats": mean([row["margin"] for row in rows]),
         "penalty/mean": mean([row["penalty"] for row in rows]),
         "prompt/log_ppl": mean([row["log_ppl"] for row in rows]),
@@ -107,3 +109,16 @@ def test_scalars_of_the_rule_are_read_with_the_rest_and_are_no_sums() -> None:
     assert (found["beta/w"], found["p"]) == (0.25, 2.0)
     assert found["rewards/chosen"] == found["beta/mean"] == 1.0
     assert metrics.reduce(one_rank, {"beta/w": torch.tensor(0.25)}) == {}
+
+
+def test_a_rank_without_a_pair_adds_nothing_and_takes_part() -> None:
+    row = dict.fromkeys(("beta", "margin", "chosen_rewards", "rejected_rewards", "chosen_logps"), 0.5)
+    pairs = shown([row | {"rejected_logps": -1.0, "penalty": 0.0}] * 2)
+    alone, other, none = PairMetrics(None), PairMetrics(None), PairMetrics(None)
+    alone.add(pairs)
+    other.add(pairs)
+    none.add({name: values[:0] for name, values in pairs.items()})
+    assert none._sums is not None and none._least is not None
+    given = torch.cat([none._sums, none._least.double()]).unsqueeze(0)
+    found = other.reduce(lambda values: torch.cat([values, given]))
+    assert found == pytest.approx(alone.reduce(one_rank))

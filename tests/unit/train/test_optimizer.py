@@ -1,8 +1,14 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+import tiny
 import torch
+from accelerate import DistributedType
 from torch import nn
 
-from betahead.train.optimizer import clip_apart, give_rule_its_own_group
+from betahead.errors import ConfigError
+from betahead.train.optimizer import check_clipped_apart, clip_apart, give_rule_its_own_group
 
 
 def test_the_rules_parameters_move_into_a_group_without_weight_decay() -> None:
@@ -34,3 +40,26 @@ def test_clipping_scales_to_the_norm_and_returns_the_one_before() -> None:
 
 def test_without_gradients_there_is_nothing_to_clip() -> None:
     assert clip_apart([nn.Parameter(torch.zeros(2))], 1.0).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "learns", "refused"), [("DEEPSPEED", True, True), ("DEEPSPEED", False, False), ("FSDP", True, False)]
+)
+def test_deepspeed_must_not_clip_policy_and_rule_by_one_norm(
+    kind: str, learns: bool, refused: bool, tmp_path: Path
+) -> None:
+    rule = tiny.built(learning="joint" if learns else "none")
+    args = tiny.arguments(tmp_path)
+    accelerator = SimpleNamespace(distributed_type=DistributedType[kind])
+    if not refused:
+        check_clipped_apart(accelerator, rule, args)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_clipped_apart(accelerator, rule, args)
+    assert str(caught.value) == (
+        "`max_grad_norm` must be 0 with DeepSpeed and a beta rule that learns, because DeepSpeed clips policy and rule "
+        "by one norm, which would let the rule shrink the policy's step, but is 1.0 instead; set it to 0, where "
+        "neither is clipped, or train with FSDP2."
+    )
+    args.max_grad_norm = 0.0
+    check_clipped_apart(accelerator, rule, args)

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
     BertConfig,
@@ -22,10 +21,10 @@ from betahead.errors import ConfigError, DataError
 from betahead.forward.model import PreferenceModel
 from betahead.train.parts import (
     causal_model,
+    drops_out,
     reference_for,
     rule_from,
     tokenizer_for,
-    with_adapter,
     without_dropout,
 )
 from betahead.train.trainer import DPOTrainer
@@ -126,38 +125,10 @@ def test_dropout_is_turned_off_wherever_a_model_keeps_it() -> None:
     assert {m.attention_dropout for m in model.modules() if hasattr(m, "attention_dropout")} == {0.0}
 
 
-LORA = LoraConfig(r=2, target_modules=["q_proj"])
-
-
-@tiny.OLD_NAMES
-def test_an_adapter_is_put_on_a_model_that_has_none(tmp_path: Path) -> None:
-    args = tiny.arguments(tmp_path)
-    model = with_adapter(tiny.qwen2(), LORA, args, own_reference=True)
-    assert all("lora" in name for name, p in model.named_parameters() if p.requires_grad)
-    plain = tiny.qwen2()
-    assert with_adapter(plain, None, args, own_reference=True) is plain
-
-
-@tiny.OLD_NAMES
-def test_a_second_adapter_is_refused(tmp_path: Path) -> None:
-    wanted = "`peft_config` must be None for a model that already has an adapter; merge it first."
-    with pytest.raises(ConfigError, match=sentence(wanted)):
-        with_adapter(get_peft_model(tiny.qwen2(), LORA), LORA, tiny.arguments(tmp_path), own_reference=True)
-
-
-@tiny.OLD_NAMES
-def test_a_model_that_came_with_its_adapter_cannot_be_its_own_live_reference(tmp_path: Path) -> None:
-    wanted = (
-        "`precompute_ref_log_probs` must be True for a model that already has an adapter, because turning the adapter "
-        "off would not give back the model that you started from."
-    )
-    with pytest.raises(ConfigError, match=sentence(wanted)):
-        with_adapter(
-            get_peft_model(tiny.qwen2(), LORA),
-            None,
-            tiny.arguments(tmp_path, precompute_ref_log_probs=False),
-            own_reference=True,
-        )
+def test_dropout_is_noticed_wherever_a_model_keeps_it() -> None:
+    assert drops_out(tiny.llama(attention_dropout=0.4))
+    assert drops_out(nn.Sequential(tiny.llama(), nn.Dropout(0.1)))
+    assert not drops_out(nn.Sequential(tiny.llama(), nn.Dropout(0.0)))
 
 
 def test_the_reference_is_the_policy_itself_a_copy_or_the_model_given(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig, get_peft_model
 
@@ -156,13 +157,21 @@ def test_an_adapter_that_trains_the_model_itself_cannot_leave_its_reference_to_l
 
 
 @tiny.OLD_NAMES
-def test_a_model_that_came_with_its_adapter_is_told_of_another_reference(tmp_path: Path) -> None:
-    made = DPOTrainer(
-        get_peft_model(tiny.qwen2(), LoraConfig(r=2, target_modules=["q_proj"])),
-        args=tiny.arguments(tmp_path, max_steps=1),
-        train_dataset=tiny.pairs(6),
-        processing_class=tiny.tokenizer(),
-    )
-    made.train()
-    with pytest.raises(ConfigError, match=r"has been trained since; or give another model as `ref_model`\.$"):
-        made.evaluate(tiny.pairs(3, seed=9))
+def test_new_pairs_are_scored_by_the_copy_of_an_adapter_that_came_with_the_model(tmp_path: Path) -> None:
+    def trained(**given: Any) -> DPOTrainer:
+        torch.manual_seed(0)
+        made = DPOTrainer(
+            get_peft_model(tiny.qwen2(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)),
+            args=tiny.arguments(tmp_path, max_steps=1),
+            train_dataset=tiny.pairs(6),
+            processing_class=tiny.tokenizer(),
+            **given,
+        )
+        made.train()
+        return made
+
+    pairs = tiny.pairs(3, seed=9)
+    found, wanted = trained().evaluate(pairs), trained(eval_dataset=pairs).evaluate()
+    assert found["eval_margins/nats"] != 0.0
+    for name in ("eval_loss", "eval_margins/nats", "eval_logps/chosen"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-5)

@@ -1,0 +1,1 @@
+"""What a run or a comparison found, as one HTML page that needs nothing else."""

@@ -1,0 +1,211 @@
+"""Going on with a run: whether it is the same one, from which checkpoint, and what of its folder is put back."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from betahead.errors import ConfigError, DataError
+from betahead.runs.build import Fitted, OnFit, fit_prefix, fitted_reference
+from betahead.runs.claimed import Claim
+from betahead.runs.config import Config, dump_config, load_config
+from betahead.runs.corpus import held_out_prompts
+from betahead.runs.folder import RunFolder
+from betahead.runs.redaction import redacted
+from betahead.runs.yaml_text import read_yaml, short
+from betahead.train.whole import checkpoints_in, clear_unfinished, remove, step_of
+from betahead.worlds.small_model import FitReport
+
+Say = Callable[[str], None]
+
+_EMPTY = ("checkpoints", "failures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """A run that goes on.
+
+    Args:
+        folder: of the run.
+        checkpoint: the one to go on from; None to begin with the first step.
+        before: what run.json said.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None
+    before: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps taken before."""
+        return 0 if self.checkpoint is None else step_of(self.checkpoint)
+
+
+def resumption(config: Config, say: Say) -> Resumption | None:
+    """What `--resume` goes on with, or None where no run of that folder has begun; nothing is changed.
+
+    Args:
+        config: the run, as it is asked for now.
+        say: shown a line for every checkpoint that is skipped, and for where the run goes on.
+
+    Raises:
+        ConfigError: the folder is that of another run, or this run was configured otherwise.
+    """
+    path = Path(config.output).expanduser()
+    there = [item for item in path.iterdir() if not _is_empty_place(item)] if path.is_dir() else []
+    if not there:
+        say(f"resume     {config.output} holds nothing yet; the run begins")
+        return None
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise ConfigError(
+            f"`output` must be the folder of a run to resume, but {path} holds other files instead; correct it "
+            "(`output=runs/NAME`), or leave `--resume` out."
+        )
+    _check_same(config, folder)
+    before = folder.record if (path / "run.json").is_file() else {}
+    if folder.finished:
+        say(f"resume     {config.output} is finished; there is nothing to resume")
+        return Resumption(folder=folder, checkpoint=None, before=before)
+    found = checkpoints_in(folder.checkpoints)
+    for checkpoint, problem in found.skipped.items():
+        say(f"resume     {checkpoint.name} is skipped, because it {problem}")
+    made = Resumption(folder=folder, checkpoint=found.last, before=before)
+    say(
+        f"resume     {config.output} goes on after step {made.step:,}"
+        if found.last
+        else f"resume     {config.output} holds no whole checkpoint; the run begins again"
+    )
+    return made
+
+
+def clear_empty_places(path: Path) -> None:
+    """Remove from a folder without a run what a process left that was killed while it made one there."""
+    for item in path.iterdir() if path.is_dir() else ():
+        if _is_empty_place(item):
+            _removed(item)
+
+
+def check_same_data(before: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse data that are not those that the run began with.
+
+    Args:
+        before: what run.json said.
+        now: the fingerprints by role, as they are now.
+
+    Raises:
+        DataError: for the first that differs.
+    """
+    for role, old in cast("Mapping[str, Mapping[str, str]]", before.get("data", {})).items():
+        new = now.get(role, {})
+        for kind in ("sha256", "fingerprint"):
+            if old.get(kind) != new.get(kind):
+                key = "model.fit.corpus" if role == "corpus" else f"data.{role}"
+                raise DataError(
+                    f"`{key}` must hold what the run to resume began with, but {old['source']} has another content now "
+                    f"({kind} {str(new.get(kind))[:12]}… instead of {str(old.get(kind))[:12]}…); restore it, or "
+                    "begin a new run in another `output`."
+                )
+
+
+def clear_fits(output: Path) -> None:
+    """Remove references that a killed process was fitting for a run of this folder."""
+    above = next(folder for folder in output.absolute().parents if folder.is_dir())
+    for left in above.glob(f"{fit_prefix(output)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def reference_of(
+    config: Config, near: Path, resumed: Resumption | None, *, on_progress: OnFit | None = None
+) -> Generator[Fitted | None]:
+    """The reference of `model.fit`: that which the run has kept, or else a new one, see `build.fitted_reference`."""
+    if config.model.fit is None or resumed is None or resumed.checkpoint is None:
+        with fitted_reference(config, near, on_progress=on_progress) as fitted:
+            yield fitted
+        return
+    held_out = frozenset(held_out_prompts(config.data, config.seed))
+    yield Fitted(folder=resumed.folder.path / "reference", report=FitReport(**resumed.before["fit"]), held_out=held_out)
+
+
+@contextmanager
+def going_on(resumed: Resumption, record: dict[str, Any]) -> Generator[Claim]:
+    """The folder of the run, put back to where it goes on; it stays whatever happens."""
+    put_back(resumed, record)
+    yield Claim(folder=resumed.folder, kept=True)
+
+
+def put_back(resumed: Resumption, record: dict[str, Any]) -> None:
+    """Let the folder say what it said at the checkpoint, and note the resumption in run.json.
+
+    Args:
+        resumed: the run; without a checkpoint nothing of it stays but its record.
+        record: what run.json would say of a run that began now.
+    """
+    folder = resumed.folder
+    half = clear_unfinished(folder.checkpoints)
+    noted = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "after_step": resumed.step,
+        "half_written_checkpoints": [path.name for path in half],
+        **{name: record[name] for name in ("command", "software", "hardware")},
+    }
+    kept = {**record, **resumed.before}
+    folder.write_record({**kept, "resumptions": [*kept.get("resumptions", []), noted]})
+    if resumed.checkpoint is None:
+        for item in folder.path.iterdir():
+            if item.name not in ("config.yaml", "run.json", *_EMPTY):
+                _removed(item)
+        for place in _EMPTY:
+            _removed(folder.path / place)
+            (folder.path / place).mkdir()
+        return
+    for damaged in checkpoints_in(folder.checkpoints).damaged:
+        remove(damaged)
+    state = json.loads((resumed.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    folder.keep_metrics(state["log_history"])
+    folder.samples.unlink(missing_ok=True)
+
+
+def _removed(item: Path) -> None:
+    if item.is_dir() and not item.is_symlink():
+        shutil.rmtree(item)
+    else:
+        item.unlink(missing_ok=True)
+
+
+def _is_empty_place(item: Path) -> bool:
+    """Made for a run that was killed before it had written anything."""
+    torn = item.name.startswith((".config.yaml.", ".run.json."))
+    return torn or (item.name in _EMPTY and item.is_dir() and not any(item.iterdir()))
+
+
+def _check_same(config: Config, folder: RunFolder) -> None:
+    """Refuse a configuration that says anything else than that of the run, but for where the run lies."""
+    before, now = _leaves(load_config(folder.config)), _leaves(config)
+    for key in (*now, *(key for key in before if key not in now)):
+        if key != "output" and (key not in before or key not in now or before[key] != now[key]):
+            old, new = (short(leaves[key]) if key in leaves else "left out" for leaves in (before, now))
+            raise ConfigError(
+                f"`{key}` must be {old} as in {folder.config}, to resume that run, but is {new} instead; change it "
+                "back, or choose another `output`."
+            )
+
+
+def _leaves(config: Config) -> dict[str, Any]:
+    """The values by dotted key, as config.yaml keeps them: without secrets."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in cast("dict[str, Any]", value).items():
+                walk(f"{prefix}.{name}" if prefix else name, inner)
+        else:
+            found[prefix] = value
+
+    walk("", read_yaml(redacted(dump_config(config))).values)
+    return found
