@@ -16,10 +16,11 @@ from betahead.stats.soft_calibration import soft_brier, soft_ece, soft_nll, soft
 
 FOLDS = 5
 FACTORS = (1e-3, 1e3)
-"""What a fitted factor is held to: where every pair is right no finite one fits best."""
+"""What a fitted factor is held to."""
 
 # Of the largest logit: log-probabilities are rounded to about that much, so what is smaller has no sign of its own.
 _ROUNDING = 1e-6
+_NOTHING = 1e-12
 
 Logits = Float[np.ndarray, " pairs"]
 Rows = Float[np.ndarray, "replicates pairs"]
@@ -67,7 +68,7 @@ def calibration_of(
     Returns:
         Before and after; no after for a single prompt.
     """
-    told = np.where(np.abs(z) < _ROUNDING * np.abs(z).max(), 0.0, z)
+    told = np.where(np.abs(z) < max(_NOTHING, _ROUNDING * np.abs(z).max()), 0.0, z)
 
     def before(weights: Rows) -> Float[np.ndarray, "replicates 4"]:
         return np.stack([nll(z, weights), brier(z, weights), ece(z, weights), _angle(slope(told, weights))], axis=1)
@@ -95,7 +96,9 @@ def calibration_of(
         )
 
     found = statistics_intervals(after, prompts, seed=seed, replicates=replicates, level=level)
-    return plain, Rescaled(**_named(found, is_known=bool(told.any())), folds=folds, factor=float(_held(slope(told))))
+    return plain, Rescaled(
+        **_named(found, is_known=bool(told.any())), folds=folds, factor=float(_fitted(told, np.ones((1, len(z))))[0])
+    )
 
 
 def _folds(prompts: np.ndarray, seed: int) -> Int[np.ndarray, " pairs"]:
@@ -108,7 +111,19 @@ def _folds(prompts: np.ndarray, seed: int) -> Int[np.ndarray, " pairs"]:
 def _factors(z: Logits, weights: Rows, fold: Int[np.ndarray, " pairs"]) -> Float[np.ndarray, "replicates folds"]:
     """For each fold the factor that fits the pairs of all others best."""
     others = [fold != number for number in range(int(fold.max()) + 1)]
-    return np.stack([_held(slope(z[rest], weights[:, rest])) for rest in others], axis=1)
+    return np.stack([_fitted(z[rest], weights[:, rest]) for rest in others], axis=1)
+
+
+def _fitted(z: Logits, weights: Rows) -> Float[np.ndarray, " replicates"]:
+    """The factor that fits best, with Platt's targets: (N + 1)/(N + 2) for N pairs where 1 was seen.
+
+    They keep the factor of a few pairs that all are right finite: they are no proof that every pair will be. (Platt
+    1999, Probabilistic outputs for support vector machines, section 2.2.)
+    """
+    count = weights.sum(axis=1, keepdims=True)
+    target = np.broadcast_to((count + 1.0) / (count + 2.0), weights.shape)
+    found = soft_slope(np.broadcast_to(z, weights.shape), target, weights / np.maximum(count, 1.0))
+    return _held(found)
 
 
 def _held(factors: np.ndarray) -> np.ndarray:

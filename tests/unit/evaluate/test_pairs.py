@@ -188,7 +188,7 @@ def planted(rows, beta=0.3):
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_the_summary_is_the_mean_over_pairs(rows):
     found = summary_of(planted(rows), replicates=20)
@@ -205,7 +205,7 @@ def test_the_summary_is_the_mean_over_pairs(rows):
     assert (found.pairs, found.prompts) == (count, len({row[3] for row in rows}))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_exchanging_chosen_and_rejected_turns_the_summary_around(rows):
     one = summary_of(planted(rows), replicates=20)
@@ -219,7 +219,7 @@ def test_exchanging_chosen_and_rejected_turns_the_summary_around(rows):
         assert other.gain.low == pytest.approx(-one.gain.high, abs=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_the_domains_add_up_to_the_whole(rows):
     found = summary_of(planted(rows), replicates=20)
