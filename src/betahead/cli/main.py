@@ -14,6 +14,7 @@ from betahead.cli.data import data
 from betahead.cli.demo import demo
 from betahead.cli.doctor import doctor
 from betahead.cli.eval import evaluate_run
+from betahead.cli.explore import explore
 from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
@@ -57,6 +58,7 @@ app.command("eval")(evaluate_run)
 app.command("push")(push)
 app.command("methods")(methods)
 app.command("compare")(compare)
+app.command("explore")(explore)
 app.command("report")(report)
 app.command("doctor")(doctor)
 
