@@ -47,6 +47,7 @@ class BudgetLearning(LearningMode):
         *("kl_from", "kl_every", "kl_prompts", "kl_tokens"),
     )
     levels_itself = True
+    evens_push = True
     log_level: Tensor
     centre: Tensor
     kl: Tensor

@@ -84,6 +84,7 @@ class KLController(BetaRule):
         self.rate = number("rate", rate, "a positive number", 0, inside=False)
         one_of("push", push, ("even", "beta"))
         self.push: Literal["even", "beta"] = push
+        self.evens_push = push == "even"
         self.min_beta, self.max_beta = min_beta, max_beta
         within("initial_beta", self.initial_beta, min_beta=min_beta, max_beta=max_beta)
         self.ascent = DualAscent(target=self.target_kl, rate=self.rate)

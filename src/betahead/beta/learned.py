@@ -94,6 +94,7 @@ class LearnedBeta(ModedBeta):
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate, self.links = self.resolved.learning_rate, self.mode.links
         self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
+        self.evens_push = self.mode.evens_push
 
     @property
     def needs(self) -> frozenset[Need]:

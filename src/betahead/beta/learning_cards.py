@@ -40,6 +40,7 @@ LEARNING_CARDS: Mapping[str, MethodCard] = MappingProxyType(
             checked="",
             refuses=(
                 "losses without a reference",
+                "losses with 1/β in them (ipo, sppo_hard, cal_dpo)",
                 "beta.prior_on other than each with allocation: joint",
                 "what its allocation is refused with, under that name",
             ),

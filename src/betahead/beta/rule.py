@@ -45,6 +45,7 @@ class BetaRule(nn.Module, ABC):
         drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
         margin_of: what h is measured against.
         weighs: the weight of its shaping is not 1, so that a loss must keep pairs apart.
+        evens_push: the loss is divided by the level of β or by β, so that it must push in proportion to β at first.
         moves_target: the target of its shaping is not 0, so that a loss must have a margin to take it from.
         smooths: label smoothing has a meaning with it.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
@@ -73,6 +74,7 @@ class BetaRule(nn.Module, ABC):
     drifts_from: float | None = None
     margin_of: MarginOf = "reference"
     weighs: bool = False
+    evens_push: bool = False
     moves_target: bool = False
     smooths: bool = True
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)

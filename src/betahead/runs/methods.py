@@ -133,7 +133,7 @@ def _rule(rule: type[BetaRule]) -> Method:
         needs=", ".join(needs_of_rule(made)),
         where=f"{rule.__module__}.{rule.__qualname__}",
         defaults=defaults,
-        refuses=tuple(refused_with_rule(made)),
+        refuses=(*refused_with_rule(made), *rule.card.refuses),
         yaml=to_yaml({"beta": section} | ({"reference": {"cache": "live"}} if live else {})),
         python=python,
     )
