@@ -65,7 +65,7 @@ def test_a_dry_run_says_which_rule_with_which_settings(beta, line, world, betahe
         ),
         (
             ["beta={kind: learned, learning: {kind: budget, target_kl: 1}}"],
-            "`beta.learning.kl_every` must be below the number of steps, 4, but is 10 instead",
+            "`beta.learning.kl_every` must be below the number of steps, 4, but is 5 instead",
         ),
         (["beta={kind: beta_dpo, drop: 1.0}"], "`beta.drop` must be in [0, 1), but is 1.0 instead."),
         (
