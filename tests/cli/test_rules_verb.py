@@ -89,6 +89,47 @@ def test_what_a_rule_cannot_do_is_one_sentence(words, sentence, world, betahead)
     assert not (world / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("beta", "column", "value", "sentence"),
+    [
+        (
+            "{kind: odpo}",
+            "strength",
+            0.0,
+            "`strength` must be a positive number in every row, but is 0.0 in pairs.jsonl:6; correct the column, or "
+            "use `beta.scale: linear`, which has a place for 0.",
+        ),
+        (
+            "{kind: given}",
+            "given_beta",
+            -1,
+            "`given_beta` must be a positive number in every row, but is -1.0 in pairs.jsonl:6; correct the column.",
+        ),
+        (
+            "{kind: odpo}",
+            "strength",
+            None,
+            "`strength` must be a positive number in every row, but is None in pairs.jsonl:6; correct the column, or "
+            "use `beta.scale: linear`, which has a place for 0.",
+        ),
+    ],
+    ids=["zero", "negative", "null"],
+)
+def test_a_number_that_a_rule_cannot_use_is_named_by_its_line_and_before_a_run(
+    beta, column, value, sentence, world, betahead
+):
+    rows = [row | {column: 0.5} for row in tiny_run.pair_rows()]
+    rows[3][column] = True  # no number: dropped and counted
+    rows[4][column] = "0.5"
+    rows[5][column] = value
+    tiny_run.write_rows(world / "pairs.jsonl", rows)
+    for more in ([], ["--dry-run"]):
+        code, out, err = betahead("train", "one.yaml", f"beta={beta}", "data.max_dropped=0.5", *more)
+        assert code == 2 and sentence in err and err.count("\n") == 1, err
+        assert "Traceback" not in out + err
+    assert not (world / "runs").exists()
+
+
 def test_a_column_of_the_file_reaches_the_rule(world, betahead):
     rows = [row | {"reward_margin": 0.1 * i - 2.0} for i, row in enumerate(tiny_run.pair_rows())]
     tiny_run.write_rows(world / "pairs.jsonl", rows)

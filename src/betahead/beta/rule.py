@@ -40,6 +40,7 @@ class BetaRule(nn.Module, ABC):
         card: what `betahead methods` says of the rule.
         columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
         positive: those of them whose numbers must be above 0.
+        column_remedy: what to do about a number that it cannot use.
         of_reference: those of `needs` for which the reference is asked, known before the rule is built.
         perturbation: ε of `Need.PERTURBED`.
         drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
@@ -69,6 +70,7 @@ class BetaRule(nn.Module, ABC):
     kl_sampling: KLSampling | None = None
     columns: frozenset[str] = frozenset()
     positive: frozenset[str] = frozenset()
+    column_remedy: str = "correct the column"
     of_reference: frozenset[Need] = frozenset()
     perturbation: float = 0.0
     drifts_from: float | None = None
