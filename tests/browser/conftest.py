@@ -54,7 +54,8 @@ def _without(what: str) -> None:
     pytest.skip(f"{what}; {_HOW}")
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running, which other tests of the process must not find.
+@pytest.fixture(scope="package")
 def browser() -> Generator[Any]:
     try:
         from playwright.sync_api import sync_playwright
@@ -68,7 +69,7 @@ def browser() -> Generator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def opened(browser: Any) -> Generator[Callable[..., Opened]]:
     """Opens a file at a width; every request but that for the file itself is refused and kept."""
     contexts: list[Any] = []
@@ -99,7 +100,7 @@ def opened(browser: Any) -> Generator[Callable[..., Opened]]:
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(opened: Callable[..., Opened], pages: dict[str, Path]) -> Callable[[str], Opened]:
     """A page as it is seen at a desk, opened once for all tests that only look and click."""
     return cache(lambda kind: opened(pages[kind]))

@@ -146,6 +146,8 @@ def test_nothing_is_written_unless_asked_for(run):
     shown(run, "--kl-prompts", 0, "--save")
     assert json.loads((run / "eval.json").read_text()) == printed
     (run / "eval.json").unlink()
+    accuracy = printed["pairs"]["accuracy"]["estimate"]
+    assert f"| implicit-reward accuracy | {accuracy:.3f} [" in (run / "policy" / "README.md").read_text()
 
 
 def test_the_table_shows_every_number_with_its_interval(run):
@@ -155,6 +157,12 @@ def test_the_table_shows_every_number_with_its_interval(run):
     assert f"{accuracy['estimate']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" in output
     for label in ("accuracy − longer answer", "longer answer wins", "NLL (a coin: 0.693)", "margin, nats", "β"):
         assert label in output
+    rescaled = result["pairs"]["rescaled"]
+    for label, key in (("NLL (a coin: 0.693)", "nll"), ("Brier (a coin: 0.25)", "brier"), ("ECE, 15 bins", "ece")):
+        (line,) = [line for line in output.splitlines() if label in line]
+        for one in (result["pairs"][key], rescaled[key]):
+            assert f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" in line
+    assert rescaled["folds"] == 5
     kl = result["kl"]
     assert f"KL to the reference: {kl['nats']:.4g} ± {kl['standard_error']:.2g} (standard error) nats per" in output
     assert "from 6 answers of 4 tokens on average to 3 prompts" in output
@@ -165,6 +173,7 @@ def test_a_single_prompt_has_no_interval_and_no_standard_error(run, tmp_path):
     file = tiny_run.write_rows(tmp_path / "one.jsonl", FRESH[:1])
     output = shown(run, "--data", file, *SHORT)
     assert "[one prompt]" in output
+    assert found(run, "--data", file, "--kl-prompts", 0)["pairs"]["rescaled"] is None
     assert "±" not in output
 
 

@@ -397,7 +397,7 @@ BAD_SETTINGS = {
     ),
     "a folder of the Hub without an upload": (
         ["train.hub_model_id=me/mine"],
-        r"`train\.hub_model_id` must not be set.+hf upload NAME RUN/policy",
+        r"`train\.hub_model_id` must not be set.+betahead push RUN --to NAME",
     ),
     "an exponent that is no number": (["beta.ppl_exponent=.nan"], r"`beta\.ppl_exponent` must be a finite number"),
     "answers longer than the context": (

@@ -27,6 +27,7 @@ EXTRAS = (
     ("8-bit optimizers such as train.optim=adamw_8bit", "bitsandbytes", "pip install 'betahead[gpu]'"),
     ("FlashAttention in models you load yourself", "flash-attn", "pip install flash-attn"),
     ("comparisons shared by machines through PostgreSQL", "psycopg", "pip install 'betahead[postgres]'"),
+    ("the explorer, betahead explore", "gradio", "pip install 'betahead[explore]'"),
     ("parity tests against TRL", "trl", "pip install 'betahead[test]'"),
 )
 

@@ -1,35 +1,22 @@
-"""`betahead eval RUN`: held-out pairs under the trained policy, and how far it moved from its reference."""
+"""`betahead eval RUN`: held-out pairs under the policy, how far it moved, and what a judge says of its answers."""
 
 import json
+import math
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from betahead.errors import DataError
+from betahead.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from betahead.evaluate.judge_model import ModelJudge, Outlay
+    from betahead.runs.judging import JudgeChoice
 
-    from betahead.runs.opened import OpenedRun
-
-Estimate = dict[str, float | None]
-
-_ROWS = {
-    "accuracy": "accuracy",
-    "longer_wins": "longer answer wins",
-    "gain": "accuracy − longer answer",
-    "nll": "NLL (a coin: 0.693)",
-    "margin": "margin",
-    "beta": "β",
-}
-_FORMATS = {"gain": "+.3f", "margin": "+.3f", "beta": ".4g"}
-_WIDTH = 140
+_JUDGED = "Judging"
 
 
 def evaluate_run(
@@ -49,195 +36,202 @@ def evaluate_run(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of these answers at most.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of the intervals, the chosen prompts and the answers.")] = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pairs a pass.", show_default="the run's")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who compares answers of policy and reference: gold, reward:PATH or openai:BASE_URL.",
+            rich_help_panel=_JUDGED,
+        ),
+    ] = None,
+    judge_prompts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts that both answer once.", show_default="100", rich_help_panel=_JUDGED),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Name of the model behind openai:.", rich_help_panel=_JUDGED)
+    ] = None,
+    judge_key_env: Annotated[
+        str | None,
+        typer.Option(help="Environment variable that holds the endpoint's key.", rich_help_panel=_JUDGED),
+    ] = None,
+    judge_cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="SQLite file that keeps replies.", show_default="RUN/judgements.sqlite", rich_help_panel=_JUDGED
+        ),
+    ] = None,
+    judge_workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Questions at a time.", show_default="8", rich_help_panel=_JUDGED),
+    ] = None,
+    judge_timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds for one reply.", show_default="120", rich_help_panel=_JUDGED),
+    ] = None,
+    judge_max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens of one reply; more for a model that thinks.",
+            show_default="512",
+            rich_help_panel=_JUDGED,
+        ),
+    ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(min=0, help="Price of a million tokens asked.", rich_help_panel=_JUDGED)
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(min=0, help="Price of a million tokens replied.", rich_help_panel=_JUDGED)
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Ask the endpoint without waiting for a confirmation.", rich_help_panel=_JUDGED),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-    save: Annotated[bool, typer.Option("--save", help="Also write eval.json into the run's folder.")] = False,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Also write eval.json into the run's folder, and the policy's model card anew."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also open a run that has no file DONE.")] = False,
 ) -> None:
-    """Score held-out pairs: accuracy, NLL and margin with intervals by prompt, and the KL to the reference."""
+    """Score held-out pairs, the KL to the reference and, with --judge, the win rate over it, all with intervals."""
     # Imported here, so that `betahead --help` does not wait for torch.
+    from betahead.cli.eval_tables import print_evaluation
     from betahead.data.sources import source_rows
-    from betahead.evaluate.pairs import score_pairs, summary_of
     from betahead.runs.atomic import plain
+    from betahead.runs.evaluation import EvalRequest, evaluation_of
+    from betahead.runs.model_card import write_card
     from betahead.runs.opened import open_run
     from betahead.runs.quiet import quieted
 
+    prices = _prices(price_in, price_out, judge)
+    if yes and not (judge or "").startswith("openai:"):
+        raise ConfigError("`--yes` must come with `--judge openai:…`, but does not; remove it.")
+    chosen = _judge_choice(
+        judge,
+        {
+            "prompts": judge_prompts,
+            "model": judge_model,
+            "key_env": judge_key_env,
+            "cache": judge_cache,
+            "workers": judge_workers,
+            "timeout": judge_timeout,
+            "max_tokens": judge_max_tokens,
+        },
+    )
     if data is not None:
         with quieted():
             next(source_rows(data, split))  # What is wrong with the file is said before models are loaded.
     opened = open_run(run, device=device, unfinished=unfinished)
-    rows = batch_size or opened.config.evaluate.batch_size
-    with quieted():
-        summary = None
-        apart = data is None and opened.config.data.eval is None  # split off by prompt
-        trained = frozenset[str]() if apart else opened.trained_prompts()
-        if data is None:
-            if apart:
-                _refuse_changed_data(opened)
-            records = opened.held_out()
-        else:
-            _refuse_training_data(opened, data)
-            prepared = opened.pairs(data, split=split, layout=layout)
-            records, summary = prepared.dataset, prepared.summary
-        with _bar(len(records)) as progress:
-            scores = score_pairs(
-                opened.model,
-                opened.reference,
-                records,
-                opened.collate,
-                device=opened.device,
-                batch_size=rows,
-                progress=progress,
-            )
-        found: dict[str, Any] = {
-            "run": str(opened.folder.path),
-            "data": data or opened.config.data.eval or f"held out of {opened.config.data.train}",
-            "rows": None if summary is None else summary.to_dict(),
-            "shared_prompts": None if trained is None else len(trained & set(records["prompt_id"])),
-            "seed": seed,
-            "pairs": summary_of(scores, seed=seed).to_dict(),
-            "kl": _kl(opened, records, kl_prompts, kl_samples, max_new_tokens, seed, rows) if kl_prompts else None,
-        }
+    request = EvalRequest(
+        data=data,
+        layout=layout,
+        split=split,
+        kl_prompts=kl_prompts,
+        kl_samples=kl_samples,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        batch_size=batch_size,
+        judge=chosen,
+    )
+
+    def approve(asked: "ModelJudge", outlay: "Outlay") -> None:
+        _approve(asked, outlay, prices, yes)
+
+    with quieted(), _bars() as progress:
+        evaluation = evaluation_of(opened, request, approve=approve, progress=progress)
+    found = evaluation.found
+    cost = found["win_rate"] and found["win_rate"]["cost"]
+    if cost:
+        cost["price"] = None if prices is None else _price(cost["tokens_in"], cost["tokens_out"], prices)
     if save:
         opened.folder.write_json("eval.json", found)
+        write_card(opened.folder)
     if json_output:
         typer.echo(json.dumps(plain(found), ensure_ascii=False, indent=2))
     else:
-        _print(found, "" if summary is None else summary.line())
+        print_evaluation(found, "" if evaluation.rows is None else evaluation.rows.line())
+
+
+def _judge_choice(judge: str | None, options: dict[str, Any]) -> "JudgeChoice | None":
+    from betahead.runs.judging import JudgeChoice
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if judge is None:
+        for name, value in given.items():
+            option = "--judge-" + name.replace("_", "-")
+            raise ConfigError(f"`{option}` must come with --judge, but is {str(value)!r} without it; add --judge.")
+        return None
+    return JudgeChoice(judge=judge, **given)
+
+
+def _prices(price_in: float | None, price_out: float | None, judge: str | None) -> tuple[float, float] | None:
+    """The prices of a million tokens in and out, if they are given."""
+    given = [price for price in (price_in, price_out) if price is not None]
+    if not given:
+        return None
+    if judge is None or not judge.startswith("openai:"):
+        raise ConfigError("`--price-in` and `--price-out` must come with `--judge openai:…`, but do not; remove them.")
+    if len(given) == 1:
+        raise ConfigError("`--price-in` and `--price-out` must be given together, but one is missing; add it.")
+    if not all(map(math.isfinite, given)):
+        raise ConfigError("`--price-in` and `--price-out` must be finite, but are not.")
+    return given[0], given[1]
+
+
+def _price(tokens_in: int, tokens_out: int, prices: tuple[float, float]) -> float:
+    return (tokens_in * prices[0] + tokens_out * prices[1]) / 1e6
+
+
+def _approve(judge: "ModelJudge", outlay: "Outlay", prices: tuple[float, float] | None, yes: bool) -> None:
+    """Say what the judge will be asked and what that costs, and go on only if that is wanted."""
+    if outlay.requests == 0:
+        typer.echo(f"{judge.name}: all {outlay.kept:,} replies are kept from before", err=True)
+        return
+    price = "its price is unknown without --price-in and --price-out"
+    if prices is not None:
+        price = f"at most {_price(outlay.tokens_in, outlay.tokens_out, prices):.4g} at the given prices"
+    kept = f" ({outlay.kept:,} more are kept from before)" if outlay.kept else ""
+    typer.echo(
+        f"{judge.name}: {outlay.requests:,} requests{kept}, about {outlay.tokens_in:,} tokens in and at most "
+        f"{outlay.tokens_out:,} out; {price}",
+        err=True,
+    )
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "`--yes` must be given where nobody can be asked whether to go on, but is not; add it, or run the command "
+            "in a terminal."
+        )
+    # Not `typer.confirm`, which also with `err` writes a part of its question to stdout, where the numbers go.
+    typer.echo("Go on? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise typer.Abort
 
 
 @contextmanager
-def _bar(pairs: int) -> Generator[Callable[[int], None]]:
-    """A progress bar on a terminal's stderr; stdout is for the numbers."""
+def _bars() -> Generator[Callable[[str, int], Callable[[int], None]]]:
+    """Progress bars on a terminal's stderr; stdout is for the numbers."""
+    from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring pairs", total=pairs)
-        yield lambda done: progress.advance(task, done)
+    shown: list[Progress] = []
 
+    def begin(title: str, count: int) -> Callable[[int], None]:
+        # A bar begins with its work: one that was there before would be drawn over a question.
+        for bar in shown:
+            bar.stop()
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        bar.start()
+        shown[:] = [bar]
+        task = bar.add_task(title, total=count)
+        return lambda done: bar.advance(task, done)
 
-def _refuse_changed_data(opened: "OpenedRun") -> None:
-    """What was held out follows from the data: of changed data, prompts that were trained on would seem held out."""
-    from betahead.data.paths import expanded
-    from betahead.runs.record import data_fingerprint
-
-    source = opened.config.data.train
-    there = opened.trained_file is not None and Path(expanded(source)).is_file()
-    if there and data_fingerprint(source).get("sha256") != opened.trained_file:
-        raise DataError(
-            f"`data.train` must be what the run was trained on, but {source} has changed since, and what was held out "
-            "with it; restore the file, or give pairs that the run has not seen as --data."
-        )
-
-
-def _refuse_training_data(opened: "OpenedRun", source: str) -> None:
-    """Accuracy on what was trained on says nothing of what is held out."""
-    from betahead.data.paths import expanded
-    from betahead.runs.record import data_fingerprint
-
-    if Path(expanded(source)).is_file() and data_fingerprint(source).get("sha256") == opened.trained_file:
-        raise DataError(
-            f"`--data` must hold pairs that the run has not seen, but {source} is the file it was trained on; leave "
-            "--data out to score the pairs that the run held out."
-        )
-
-
-def _kl(
-    opened: "OpenedRun", records: "Dataset", prompts: int, samples: int, max_new_tokens: int, seed: int, batch_size: int
-) -> dict[str, Any]:
-    """The KL of the policy's own answers to distinct prompts of the data, drawn with the seed."""
-    from dataclasses import asdict
-
-    import numpy as np
-
-    from betahead.data.lengths import tokens_of_rows
-    from betahead.data.templates import PromptRenderer
-    from betahead.evaluate.kl import kl_to_reference
-    from betahead.train.sizes import check_room
-
-    check_room(
-        opened.model.policy,
-        max(one.prompt for one in tokens_of_rows(records)),
-        max_new_tokens,
-        "--max-new-tokens",
-    )
-    distinct = np.unique(np.asarray(records["prompt_id"], dtype=str), return_index=True)[1]
-    chosen = np.random.default_rng(seed).permutation(distinct)[:prompts]
-    estimate = kl_to_reference(
-        opened.model.policy,
-        opened.reference_model,
-        opened.tokenizer,
-        [records[int(row)]["prompt_ids"] for row in chosen],
-        samples=samples,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        eos_token_ids=PromptRenderer(opened.tokenizer, opened.config.data.prompt_template).end_ids,
-        batch_size=batch_size,
-    )
-    return {
-        **asdict(estimate.kl),
-        "sampled": asdict(estimate.sampled),
-        "cut": estimate.cut,
-        "mean_tokens": estimate.mean_tokens,
-        "max_new_tokens": max_new_tokens,
-    }
-
-
-def _print(found: dict[str, Any], rows: str) -> None:
-    console = Console()
-    if not console.is_terminal:  # A file or a pipe gets whole lines instead of rich's 80 columns.
-        console = Console(width=_WIDTH)
-    pairs = found["pairs"]
-    unit = pairs["margin_unit"]
-    console.print(
-        f"{found['data']}: {pairs['pairs']:,} pairs, {pairs['prompts']:,} distinct prompts",
-        markup=False,
-        highlight=False,
-    )
-    if rows:
-        console.print(rows, markup=False, highlight=False)
-    if found["shared_prompts"] != 0:
-        console.print(_leak_line(found["shared_prompts"], pairs["prompts"]), markup=False, highlight=False)
-    table = Table("", "mean and its 95 % interval, resampling prompts")
-    for key, label in _ROWS.items():
-        table.add_row(f"{label}, {unit}" if key == "margin" else label, _interval(pairs[key], _FORMATS.get(key, ".3f")))
-    console.print(table)
-    if pairs["domains"]:
-        console.print(_by_domain(pairs["domains"], unit))
-    if found["kl"] is not None:
-        console.print(_kl_line(found["kl"]), markup=False, highlight=False)
-
-
-def _leak_line(shared: int | None, prompts: int) -> str:
-    if shared is None:
-        return "leak unknown: the run's training data are no longer there to compare the prompts with"
-    return (
-        f"leak: {shared:,} of the {prompts:,} prompts were trained on too; what is measured on them says nothing about "
-        "new ones"
-    )
-
-
-def _by_domain(domains: dict[str, Any], unit: str) -> Table:
-    table = Table("domain", "pairs", "accuracy", "accuracy − longer answer", f"margin, {unit}", "β")
-    for name, part in domains.items():
-        intervals = (_interval(part[key], _FORMATS.get(key, ".3f")) for key in ("accuracy", "gain", "margin", "beta"))
-        table.add_row(Text(name or "(none)"), f"{part['pairs']:,}", *intervals)
-    return table
-
-
-def _interval(estimate: Estimate, form: str) -> Text:
-    value, low, high = (estimate[name] for name in ("estimate", "low", "high"))
-    if low is None or high is None:
-        return Text(f"{value:{form}} [one prompt]")
-    return Text(f"{value:{form}} [{low:{form}}, {high:{form}}]")
-
-
-def _kl_line(kl: dict[str, Any]) -> str:
-    error = kl["standard_error"]
-    spread = "" if error is None else f" ± {error:.2g} (standard error)"
-    return (
-        f"KL to the reference: {kl['nats']:.4g}{spread} nats per answer, from {kl['answers']} answers of "
-        f"{kl['mean_tokens']:.0f} tokens on average to {kl['prompts']} prompts; {kl['cut']:.0%} of the answers were "
-        f"cut at {kl['max_new_tokens']} tokens"
-    )
+    try:
+        yield begin
+    finally:
+        for bar in shown:
+            bar.stop()

@@ -36,33 +36,16 @@ def inspect_run(
         raise ConfigError('A prompt must be given, but there is none; add --prompt "…" or --prompts FILE.')
     # Imported here, so that `betahead --help` does not wait for torch.
     from betahead.data.rows import Row
-    from betahead.evaluate.prompt_records import prompt_records, prompts_of
-    from betahead.evaluate.prompts import last_snapshot, training_sample, views_of
+    from betahead.evaluate.prompt_records import prompts_of
+    from betahead.runs.inspected import Inspector
     from betahead.runs.opened import open_run
 
     rows = [Row(values={"prompt": text}, where=f"--prompt {n}") for n, text in enumerate(prompt or [], 1)]
     rows += [] if prompts is None else prompts_of(prompts)
     opened = open_run(run, device=device, unfinished=unfinished)
-    snapshot = last_snapshot(opened.folder.prompts)
-    training = training_sample(opened.folder.training_prompts)
-    records = prompt_records(
-        rows,
-        opened.tokenizer,
-        max_length=opened.config.data.max_length,
-        layout=opened.layout,
-        prompt_template=opened.config.data.prompt_template,
-        ppl_tokens=opened.rule.ppl_tokens,
-    )
-    views = views_of(
-        opened.model,
-        opened.reference,
-        records,
-        opened.collate,
-        snapshot,
-        training,
-        device=opened.device,
-        batch_size=opened.config.evaluate.batch_size,
-    )
+    inspector = Inspector(opened)
+    snapshot, training = inspector.held_out, inspector.training
+    views = inspector.views(inspector.records(rows))
     if json_output:
         typer.echo(json.dumps(_described(opened, snapshot, training, views), ensure_ascii=False, indent=2))
     else:

@@ -14,9 +14,11 @@ from betahead.cli.data import data
 from betahead.cli.demo import demo
 from betahead.cli.doctor import doctor
 from betahead.cli.eval import evaluate_run
+from betahead.cli.explore import explore
 from betahead.cli.init import init
 from betahead.cli.inspect import inspect_run
 from betahead.cli.methods import methods
+from betahead.cli.push import push
 from betahead.cli.report import report
 from betahead.cli.train import train
 from betahead.errors import BetaHeadError
@@ -53,8 +55,10 @@ app.command("init")(init)
 app.command("data")(data)
 app.command("inspect")(inspect_run)
 app.command("eval")(evaluate_run)
+app.command("push")(push)
 app.command("methods")(methods)
 app.command("compare")(compare)
+app.command("explore")(explore)
 app.command("report")(report)
 app.command("doctor")(doctor)
 

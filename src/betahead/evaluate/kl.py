@@ -1,10 +1,8 @@
 """How far a policy has moved from its reference: the KL divergence of its own answers, with its standard error."""
 
 import math
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from betahead.errors import DataError
-from betahead.evaluate.generate import Prompt, left_padded, sample_answers
+from betahead.evaluate.both_models import logits_of_both
+from betahead.evaluate.generate import Prompt, sample_answers
 from betahead.forward.modes import evaluating
 from betahead.forward.token_logps import token_logps
 
@@ -181,40 +180,12 @@ def _batch_scores(
     policy: nn.Module, reference: nn.Module | None, rows: Sequence[tuple[Prompt, Sequence[int]]]
 ) -> Float[np.ndarray, "3 rows"]:
     """Policy log-probability, reference log-probability and summed next-token KL of each row's answer."""
-    # Rows end together, so the answers lie in the last columns and only those see the LM head.
-    ids, mask = left_padded([[*prompt, *answer] for prompt, answer in rows], pad=0)
-    longest = max(len(answer) for _, answer in rows)
-    policy_logits = _answer_logits(policy, ids, mask, longest)
-    if reference is None:
-        with _adapters_off(policy):
-            reference_logits = _answer_logits(policy, ids, mask, longest)
-    else:
-        with evaluating(reference):
-            reference_logits = _answer_logits(reference, ids, mask, longest)
     scores = np.zeros((3, len(rows)))
-    # One answer at a time: a whole batch of full softmaxes would need several times the memory of its logits.
-    for number, (_, answer) in enumerate(rows):
-        labels = torch.tensor(answer, device=policy_logits.device)
-        of_policy, of_reference = (
-            logits[number, longest - len(answer) :].to(labels.device) for logits in (policy_logits, reference_logits)
-        )
+    for number, (of_policy, of_reference, labels) in enumerate(logits_of_both(policy, reference, rows)):
         scores[0, number] = token_logps(of_policy, labels).sum().item()
         scores[1, number] = token_logps(of_reference, labels).sum().item()
         scores[2, number] = _summed_kl(of_policy, of_reference).item()
     return scores
-
-
-def _answer_logits(model: nn.Module, ids: Tensor, mask: Tensor, longest: int) -> Float[Tensor, "rows tokens vocab"]:
-    """The logits that predict the last `longest` tokens of each row."""
-    device = next(model.parameters()).device
-    output = cast("Any", model)(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
-        logits_to_keep=longest + 1,
-        use_cache=False,
-    )
-    return output.logits[:, :-1]
 
 
 def _summed_kl(policy_logits: Tensor, reference_logits: Tensor) -> Tensor:
@@ -226,10 +197,3 @@ def _summed_kl(policy_logits: Tensor, reference_logits: Tensor) -> Tensor:
     weight = policy.exp()
     # A token that the policy cannot produce adds nothing, whatever the reference says of it.
     return torch.where(weight > 0, weight * (policy - reference), 0.0).sum()
-
-
-@contextmanager
-def _adapters_off(policy: nn.Module) -> Generator[None]:
-    assert hasattr(policy, "disable_adapter"), f"{type(policy).__name__} has no adapters and no reference was given"
-    with cast("Any", policy).disable_adapter():
-        yield

@@ -13,6 +13,7 @@ from torch import Tensor
 from betahead.beta.rule import Need
 from betahead.data.lengths import tokens_of_rows
 from betahead.errors import DataError
+from betahead.evaluate.calibrated import Rescaled, calibration_of
 from betahead.forward.model import PreferenceModel
 from betahead.forward.modes import evaluating
 from betahead.reference.frozen import FrozenReference
@@ -64,11 +65,16 @@ class PairSummary:
         prompts: number of distinct prompts.
         accuracy: share of pairs with a margin above 0; a tie counts half.
         nll: mean of −log σ(β(x)·h), nats; log 2 = 0.693 for a policy that is its reference.
+        brier: mean of (1 − σ(β(x)·h))²; ¼ for a policy that is its reference.
+        ece: expected calibration error of σ(β(x)·h) over 15 bins; above 0 by chance alone.
+        slope: the a with which σ(a·β(x)·h) fits best; below 1 for a policy that is too sure, infinite where every pair
+            is right, not a number for a policy that is its reference.
         margin: mean of h.
         margin_unit: `nats`, `nats per token`, or that of another divergence.
         beta: mean of β(x).
         longer_wins: accuracy of the rule that the answer with more tokens wins; a tie counts half.
         gain: accuracy minus longer_wins, paired.
+        rescaled: the same after one temperature, fitted on other prompts than it is read on; None for a single prompt.
         domains: the same for every domain, empty where the data has none.
     """
 
@@ -76,11 +82,15 @@ class PairSummary:
     prompts: int
     accuracy: Interval
     nll: Interval
+    brier: Interval
+    ece: Interval
+    slope: Interval
     margin: Interval
     margin_unit: str
     beta: Interval
     longer_wins: Interval
     gain: Interval
+    rescaled: Rescaled | None
     domains: Mapping[str, "PairSummary"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,6 +178,9 @@ def summary_of(scores: PairScores, *, seed: int = 0, replicates: int = REPLICATE
     def interval(values: Float[np.ndarray, " pairs"]) -> Interval:
         return mean_interval(values, scores.prompt_id, seed=seed, replicates=replicates, level=level)
 
+    before, rescaled = calibration_of(
+        scores.beta * scores.margin, scores.prompt_id, seed=seed, replicates=replicates, level=level
+    )
     right = wins(scores.margin)
     longer = wins((scores.chosen_tokens - scores.rejected_tokens).astype(np.float64))
     names = [str(name) for name in np.unique(scores.domain)]
@@ -179,12 +192,13 @@ def summary_of(scores: PairScores, *, seed: int = 0, replicates: int = REPLICATE
         pairs=len(right),
         prompts=len(np.unique(scores.prompt_id)),
         accuracy=interval(right),
-        nll=interval(np.logaddexp(0.0, -scores.beta * scores.margin)),
+        **before.intervals(),
         margin=interval(scores.margin),
         margin_unit=scores.unit,
         beta=interval(scores.beta),
         longer_wins=interval(longer),
         gain=interval(right - longer),
+        rescaled=rescaled,
         domains=parts,
     )
 

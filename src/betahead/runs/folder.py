@@ -10,7 +10,9 @@ training_prompts.json  log PPL and beta of a sample of the training prompts at t
 checkpoints/     the trainer's checkpoints, from the last of which `betahead train CONFIG --resume` goes on
 reference_adapter/  the adapter that the run began with, where it trained one further
 adapter/         the adapter, where it was merged into `policy/`
-policy/          the policy, an ordinary Hugging Face folder; beta_head.safetensors and beta_head.json beside it
+policy/          the policy, an ordinary Hugging Face folder with a model card; beta_head.safetensors and beta_head.json
+                 beside it
+eval.json        what `betahead eval --save` measured; judgements.sqlite holds the replies of a judge
 failures/        what was seen when a run stopped because its loss was no number any more
 summary.json     the end result
 DONE             written last: without it the run did not finish

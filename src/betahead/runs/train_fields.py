@@ -28,7 +28,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """What differs from transformers' own defaults, which are made for training from scratch, not for DPO."""
 
-_UPLOAD = "upload the run's policy folder when it is done: `hf upload NAME RUN/policy`"
+_UPLOAD = "upload the run's policy and its card when it is done: `betahead push RUN --to NAME`"
 
 ELSEWHERE: Mapping[str, str] = {
     **NOT_FOR_PAIRS,

@@ -33,6 +33,7 @@ from betahead.runs.claimed import KeepsOnceBegun, OneProcess, disk_refusals
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
 from betahead.runs.folder import RunFolder, check_output
+from betahead.runs.model_card import write_card
 from betahead.runs.other_ranks import console_of_rank, folder_of_rank
 from betahead.runs.quiet import quieted
 from betahead.runs.record import data_fingerprint, run_record
@@ -242,6 +243,7 @@ def _trained(
         seconds=time.perf_counter() - began,
     )
     merge_policy(config, folder)
+    write_card(folder, summary)
     folder.finish(summary)
     return FinishedRun(folder=folder, summary=summary)
 
@@ -284,10 +286,8 @@ def _keep_reference(policy: Policy, fitted: Path, kept: Path) -> None:
 
 def _parameters(policy: Policy) -> dict[str, int]:
     parameters = list(policy.parameters())
-    return {
-        "total": sum(p.numel() for p in parameters),
-        "trained": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return {"total": sum(p.numel() for p in parameters), "trained": trained}
 
 
 def _fingerprints(config: Config) -> dict[str, dict[str, str]]:

@@ -98,6 +98,48 @@ def statistic_interval(
     )
 
 
+def statistics_intervals(
+    statistics: Callable[[Float[np.ndarray, "replicates rows"]], Float[np.ndarray, "replicates statistics"]],
+    clusters: Sequence[str] | Shaped[np.ndarray, " rows"],
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> list[Interval]:
+    """Several statistics from the same resamples, each with its percentile interval, resampling whole clusters.
+
+    Args:
+        statistics: as for `statistic_interval`, a column for each.
+        clusters: what each row belongs to.
+        seed: of a generator of its own.
+        replicates: resamples drawn.
+        level: the share of replicates inside an interval, in (0, 1).
+
+    Returns:
+        One interval a column; each is what `statistic_interval` gives for it with the same seed.
+
+    Source:
+        As for `mean_interval`.
+    """
+    members = _members(clusters, len(clusters))
+    estimates = statistics(np.ones((1, len(members))))[0]
+    count = int(members.max()) + 1
+    if count == 1:
+        return [Interval(estimate=float(value), low=None, high=None) for value in estimates]
+    found = _replicated(
+        lambda drawn: statistics(drawn[:, members]),
+        clusters=count,
+        seed=seed,
+        replicates=replicates,
+        width=len(members),
+    )
+    lows, highs = np.quantile(found, _tails(level), axis=0)
+    return [
+        Interval(estimate=float(value), low=float(low), high=float(high))
+        for value, low, high in zip(estimates, lows, highs, strict=True)
+    ]
+
+
 def _members(clusters: Sequence[str] | np.ndarray | None, rows: int) -> Int[np.ndarray, " rows"]:
     """The number of each row's cluster, counted from 0."""
     assert rows > 0, "an interval needs at least one row"
@@ -117,16 +159,34 @@ def _interval(
     level: float,
     width: int = 0,
 ) -> Interval:
-    assert 0.0 < level < 1.0 and replicates > 0, (level, replicates)
+    tails = _tails(level)
     if clusters == 1:
         return Interval(estimate=estimate, low=None, high=None)
+    found = _replicated(replicate, clusters=clusters, seed=seed, replicates=replicates, width=width)
+    low, high = np.quantile(found, tails)
+    return Interval(estimate=estimate, low=float(low), high=float(high))
+
+
+def _tails(level: float) -> list[float]:
+    assert 0.0 < level < 1.0, level
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _replicated(
+    replicate: Callable[[Float[np.ndarray, "replicates clusters"]], np.ndarray],
+    *,
+    clusters: int,
+    seed: int,
+    replicates: int,
+    width: int,
+) -> Float[np.ndarray, "..."]:
+    assert replicates > 0, replicates
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // max(clusters, width))
     found: list[np.ndarray] = []
     for start in range(0, replicates, block):
         found.append(replicate(_draws(rng, min(block, replicates - start), clusters)))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate=estimate, low=float(low), high=float(high))
+    return np.concatenate(found)
 
 
 def _draws(rng: np.random.Generator, replicates: int, clusters: int) -> Float[np.ndarray, "replicates clusters"]:

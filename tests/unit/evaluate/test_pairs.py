@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from betahead.beta.fixed import FixedBeta
@@ -188,6 +188,7 @@ def planted(rows, beta=0.3):
     )
 
 
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_the_summary_is_the_mean_over_pairs(rows):
     found = summary_of(planted(rows), replicates=20)
@@ -204,6 +205,7 @@ def test_the_summary_is_the_mean_over_pairs(rows):
     assert (found.pairs, found.prompts) == (count, len({row[3] for row in rows}))
 
 
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_exchanging_chosen_and_rejected_turns_the_summary_around(rows):
     one = summary_of(planted(rows), replicates=20)
@@ -217,6 +219,7 @@ def test_exchanging_chosen_and_rejected_turns_the_summary_around(rows):
         assert other.gain.low == pytest.approx(-one.gain.high, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=30)
 @given(PAIRS)
 def test_the_domains_add_up_to_the_whole(rows):
     found = summary_of(planted(rows), replicates=20)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binom, bootstrap
 
-from betahead.stats.bootstrap import Interval, mean_interval, statistic_interval
+from betahead.stats.bootstrap import Interval, mean_interval, statistic_interval, statistics_intervals
 
 
 def clustered(rng: np.random.Generator, clusters: int) -> tuple[np.ndarray, np.ndarray]:
@@ -136,3 +136,22 @@ def test_two_thousand_replicates_of_eight_thousand_rows_take_less_than_a_second(
     began = time.process_time()
     mean_interval(values, members, seed=0)
     assert time.process_time() - began < 1.0
+
+
+def test_several_statistics_share_their_resamples_and_are_what_each_is_alone():
+    values = np.random.default_rng(3).normal(size=(2, 30))
+    prompts = [str(row // 3) for row in range(30)]
+
+    def share(weights, row):
+        return (weights @ values[row]) / weights.sum(axis=1)
+
+    both = statistics_intervals(
+        lambda w: np.stack([share(w, 0), share(w, 1)], axis=1), prompts, seed=2, replicates=80, level=0.8
+    )
+    alone = [
+        statistic_interval(lambda w, row=row: share(w, row), prompts, seed=2, replicates=80, level=0.8)
+        for row in range(2)
+    ]
+    assert both == alone
+    single = statistics_intervals(lambda w: np.stack([share(w, 0)], axis=1), ["a"] * 30, seed=0)
+    assert [(one.low, one.high) for one in single] == [(None, None)]
