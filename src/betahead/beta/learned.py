@@ -92,9 +92,12 @@ class LearnedBeta(ModedBeta):
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
         self.resolved: LearnedSettings = resolved(self.mode, **others)
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
-        self.learning_rate, self.links = self.resolved.learning_rate, self.mode.links
+        self.links, self.evens_push, self.learning_rate = (
+            self.mode.links,
+            self.mode.evens_push,
+            self.resolved.learning_rate,
+        )
         self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
-        self.evens_push = self.mode.evens_push
 
     @property
     def needs(self) -> frozenset[Need]:
