@@ -82,6 +82,21 @@ def test_a_modifier_is_found_by_its_other_names(alias: str, name: str, betahead)
     assert method_named(alias).group == "modifier"
 
 
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("dpo", "sigmoid"),
+        ("rdpo", "robust"),
+        ("sppo", "sppo_hard"),
+        ("apo", "apo_zero"),
+        ("aps", "adaptive_scaling"),
+        ("ada_dpo", "adaptive_scaling"),
+    ],
+)
+def test_a_method_is_found_by_the_name_that_its_authors_use(alias: str, name: str) -> None:
+    assert method_named(alias) == method_named(name)
+
+
 def test_the_example_of_simpo_says_a_beta_of_its_authors() -> None:
     method = method_named("simpo")
     assert yaml.safe_load(method.yaml)["beta"] == {"kind": "fixed", "beta": 2.0}

@@ -65,7 +65,7 @@ def test_a_dry_run_says_which_rule_with_which_settings(beta, line, world, betahe
         ),
         (
             ["beta={kind: learned, learning: {kind: budget, target_kl: 1}}"],
-            "`beta.learning.kl_every` must be below the number of steps, 4, but is 10 instead",
+            "`beta.learning.kl_every` must be below the number of steps, 4, but is 5 instead",
         ),
         (["beta={kind: beta_dpo, drop: 1.0}"], "`beta.drop` must be in [0, 1), but is 1.0 instead."),
         (
@@ -85,6 +85,47 @@ def test_what_a_rule_cannot_do_is_one_sentence(words, sentence, world, betahead)
         assert code == 2
         assert err.startswith("error: ") and err.count("\n") == 1
         assert sentence in err
+        assert "Traceback" not in out + err
+    assert not (world / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("beta", "column", "value", "sentence"),
+    [
+        (
+            "{kind: odpo}",
+            "strength",
+            0.0,
+            "`strength` must be a positive number in every row, but is 0.0 in pairs.jsonl:6; correct the column, or "
+            "use `beta.scale: linear`, which has a place for 0.",
+        ),
+        (
+            "{kind: given}",
+            "given_beta",
+            -1,
+            "`given_beta` must be a positive number in every row, but is -1.0 in pairs.jsonl:6; correct the column.",
+        ),
+        (
+            "{kind: odpo}",
+            "strength",
+            None,
+            "`strength` must be a positive number in every row, but is None in pairs.jsonl:6; correct the column, or "
+            "use `beta.scale: linear`, which has a place for 0.",
+        ),
+    ],
+    ids=["zero", "negative", "null"],
+)
+def test_a_number_that_a_rule_cannot_use_is_named_by_its_line_and_before_a_run(
+    beta, column, value, sentence, world, betahead
+):
+    rows = [row | {column: 0.5} for row in tiny_run.pair_rows()]
+    rows[3][column] = True  # no number: dropped and counted
+    rows[4][column] = "0.5"
+    rows[5][column] = value
+    tiny_run.write_rows(world / "pairs.jsonl", rows)
+    for more in ([], ["--dry-run"]):
+        code, out, err = betahead("train", "one.yaml", f"beta={beta}", "data.max_dropped=0.5", *more)
+        assert code == 2 and sentence in err and err.count("\n") == 1, err
         assert "Traceback" not in out + err
     assert not (world / "runs").exists()
 

@@ -158,7 +158,7 @@ def test_a_budget_says_what_measuring_it_cost_and_keeps_its_level_with_the_head(
         "kind": "budget",
         "target_kl": 2.0,
         "allocation": "perspective",
-        "level_rate": 0.05,
+        "level_rate": 0.15,
         "kl_from": "samples",
         "kl_every": 2,
         "kl_prompts": 4,

@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.budget_settings import KLFrom, sampling_of, settings_of
+from betahead.beta.budget_settings import KEPT, LEVEL_RATE, KLFrom, sampling_of, settings_of
 from betahead.beta.dual_ascent import DualAscent
 from betahead.beta.learning import Base, LearningMode
 from betahead.beta.step_mean import StepMean
 from betahead.types import PairReading, Shaping
 
-_CENTRING, _LEVEL_RATE = 0.1, 0.05
-# What a new estimate leaves of the moving average: the few answers of a step are noisier than samples are made.
-_KEPT = {"samples": 0.5, "answers": 0.8}
+_CENTRING = 0.1
 
 
 class BudgetLearning(LearningMode):
@@ -35,7 +33,7 @@ class BudgetLearning(LearningMode):
             generation. `answers`: the mean of −log π/π_ref over both answers of the pairs, which costs nothing and is
             KL(π_ref‖π) where the reference wrote the answers, and no divergence at all where something else did.
         kl_every, kl_prompts, kl_tokens: see `sampling_of`.
-        level_rate: how fast the level follows, see `DualAscent`; default 0.05.
+        level_rate: how fast the level follows, see `DualAscent`; default 0.15.
 
     Source:
         This package, docs/theory.md, section 6, with the sources of `DualAscent`.
@@ -47,6 +45,7 @@ class BudgetLearning(LearningMode):
         *("kl_from", "kl_every", "kl_prompts", "kl_tokens"),
     )
     levels_itself = True
+    evens_push = True
     log_level: Tensor
     centre: Tensor
     kl: Tensor
@@ -64,7 +63,7 @@ class BudgetLearning(LearningMode):
     ) -> None:
         super().__init__()
         self.kl_sampling = sampling_of(kl_from, kl_every=kl_every, kl_prompts=kl_prompts, kl_tokens=kl_tokens)
-        self.ascent = DualAscent(target=target_kl, rate=_LEVEL_RATE if level_rate is None else level_rate)
+        self.ascent = DualAscent(target=target_kl, rate=LEVEL_RATE if level_rate is None else level_rate)
         self.allocation = allocation
         self.links, self.trains, self.reads_answers = allocation.links, allocation.trains, self.kl_sampling is None
         self.couples, self.held_out = allocation.couples, allocation.held_out
@@ -136,7 +135,7 @@ class BudgetLearning(LearningMode):
         self._ascend(self.kl.new_tensor(nats), limits, steps=self.kl_sampling.every)
 
     def _ascend(self, kl: Tensor, limits: tuple[float, float], *, steps: int) -> None:
-        average = self.kl.lerp(kl.to(self.kl.dtype), 1 - _KEPT["answers" if self.kl_sampling is None else "samples"])
+        average = self.kl.lerp(kl.to(self.kl.dtype), 1 - KEPT["answers" if self.kl_sampling is None else "samples"])
         self.log_level.copy_(self.ascent.moved(self.log_level, average, self.kl, limits=limits, steps=steps))
         self.kl.copy_(average)
 

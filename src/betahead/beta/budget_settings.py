@@ -9,6 +9,11 @@ from betahead.errors import ConfigError
 KLFrom = Literal["samples", "answers"]
 """What a KL is estimated from: the policy's own answers, or those of the pairs."""
 
+# What a new estimate leaves of the moving average: the few answers of a step are noisier than samples are made, and a
+# level that is told every few steps cannot wait for several of them.
+KEPT = {"samples": 0.25, "answers": 0.8}
+LEVEL_RATE = 0.15
+
 
 def sampling_of(
     kl_from: KLFrom | None,
@@ -22,7 +27,7 @@ def sampling_of(
 
     Args:
         kl_from: `samples` when None.
-        kl_every: 10 when None.
+        kl_every: 5 when None.
         kl_prompts: 16 when None.
         kl_tokens: 128 when None.
         section: where below `beta` these keys are, for messages.
@@ -31,7 +36,7 @@ def sampling_of(
         ConfigError: for a value out of range, or one that does not apply.
     """
     one_of(f"{section}kl_from", kl_from or "samples", get_args(KLFrom))
-    given = {"kl_every": (kl_every, 10), "kl_prompts": (kl_prompts, 16), "kl_tokens": (kl_tokens, 128)}
+    given = {"kl_every": (kl_every, 5), "kl_prompts": (kl_prompts, 16), "kl_tokens": (kl_tokens, 128)}
     if kl_from == "answers":
         for name, (value, _) in given.items():
             if value is not None:

@@ -55,6 +55,7 @@ class ControlledBeta(BetaRule):
         self.couple, self.ppl_from, self.ppl_tokens = of.couple, of.ppl_from, of.ppl_tokens
         self.learning_rate, self.kl_sampling, self.held_out = of.learning_rate, of.kl_sampling, of.held_out
         self.columns, self.positive, self.of_reference = of.columns, of.positive, of.of_reference
+        self.column_remedy = of.column_remedy
         self.margin_of, self.moves_target, self.weighs = of.margin_of, of.moves_target, of.weighs
         self.perturbation, self.drifts_from, self.smooths = of.perturbation, of.drifts_from, of.smooths
         # The rule's own loss is written out here, for the logistic link.

@@ -35,8 +35,12 @@ class GivenBeta(BetaRule):
     reads: ClassVar[Reads] = "prompt"
     card: ClassVar[MethodCard] = MethodCard(
         title="β from the data",
-        formula="β_i = β₀ · given_beta_i",
+        formula="β_i = β₀ · given_beta_i, weight_i = 1 (push: beta) or β₀/β_i (even)",
         cost="a column of the data",
+        refuses=(
+            "with push: even, losses in which the pairs of a pass act on one another",
+            "with push: even, losses with 1/β in them (ipo, sppo_hard, cal_dpo)",
+        ),
         source="Chen et al. 2025, MallowsPO, proposition 4, https://arxiv.org/abs/2405.14953",
     )
 
@@ -48,7 +52,7 @@ class GivenBeta(BetaRule):
         self.initial_beta = number("initial_beta", initial_beta, "a positive number", 0, inside=False)
         one_of("push", push, ("beta", "even"))
         self.push: Literal["beta", "even"] = push
-        self.weighs = push == "even"
+        self.weighs = self.evens_push = push == "even"
 
     @property
     def needs(self) -> frozenset[Need]:

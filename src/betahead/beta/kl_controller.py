@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betahead.beta.budget_settings import KLFrom, sampling_of, settings_of
+from betahead.beta.budget_settings import KEPT, LEVEL_RATE, KLFrom, sampling_of, settings_of
 from betahead.beta.card import MethodCard
 from betahead.beta.dual_ascent import DualAscent
 from betahead.beta.head_settings import number, one_of, within
@@ -17,9 +17,6 @@ from betahead.beta.plain_shaping import plain_shaping
 from betahead.beta.rule import BetaRule, Need, Reads
 from betahead.beta.step_mean import StepMean
 from betahead.types import PromptFeatures, Shaping
-
-# Shares of the moving average that a new estimate leaves: the few answers of a step are noisier than samples are made.
-_KEPT = {"samples": 0.5, "answers": 0.8}
 
 
 class KLController(BetaRule):
@@ -71,7 +68,7 @@ class KLController(BetaRule):
         kl_every: int | None = None,
         kl_prompts: int | None = None,
         kl_tokens: int | None = None,
-        rate: float = 0.05,
+        rate: float = LEVEL_RATE,
         push: Literal["even", "beta"] = "even",
         min_beta: float = 1e-3,
         max_beta: float = 30.0,
@@ -84,6 +81,7 @@ class KLController(BetaRule):
         self.rate = number("rate", rate, "a positive number", 0, inside=False)
         one_of("push", push, ("even", "beta"))
         self.push: Literal["even", "beta"] = push
+        self.evens_push = push == "even"
         self.min_beta, self.max_beta = min_beta, max_beta
         within("initial_beta", self.initial_beta, min_beta=min_beta, max_beta=max_beta)
         self.ascent = DualAscent(target=self.target_kl, rate=self.rate)
@@ -132,7 +130,7 @@ class KLController(BetaRule):
 
     def _ascend(self, kl: Tensor, *, steps: int) -> None:
         low, high = (math.log(bound / self.initial_beta) for bound in self.bounds)
-        average = self.kl.lerp(kl.to(self.kl), 1.0 - _KEPT["answers" if self.kl_sampling is None else "samples"])
+        average = self.kl.lerp(kl.to(self.kl), 1.0 - KEPT["answers" if self.kl_sampling is None else "samples"])
         self.log_ratio.copy_(self.ascent.moved(self.log_ratio, average, self.kl, limits=(low, high), steps=steps))
         self.kl.copy_(average)
 

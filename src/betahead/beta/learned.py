@@ -88,11 +88,11 @@ class LearnedBeta(ModedBeta):
         super().__init__()
         self.given = given
         of_learning = {name: given[name] for name in ("regulariser", "rho", "prior_weight", "prior_on")}
-        self.mode = learning_named(learning, **of_learning)
+        self.mode = mode = learning_named(learning, **of_learning)
         others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
         self.resolved: LearnedSettings = resolved(self.mode, **others)
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
-        self.learning_rate, self.links = self.resolved.learning_rate, self.mode.links
+        self.learning_rate, self.links, self.evens_push = self.resolved.learning_rate, mode.links, mode.evens_push
         self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
 
     @property

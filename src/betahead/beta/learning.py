@@ -24,6 +24,7 @@ class LearningMode(nn.Module, ABC):
         own: the keyword arguments of its constructor, all of them JSON values.
         links: the links that its mathematics is made for, or None for all of them.
         trains: whether anything trains the head.
+        evens_push: see `BetaRule.evens_push`.
         reads_answers: whether `answers_seen` is to be called.
         kl_sampling: see `BetaRule.kl_sampling`.
         levels_itself: whether the level of β follows from what the head descends, or would run away if it were free.
@@ -35,6 +36,7 @@ class LearningMode(nn.Module, ABC):
     own: ClassVar[tuple[str, ...]] = ()
     links: frozenset[str] | None = None
     trains: bool = True
+    evens_push: bool = False
     reads_answers: bool = False
     kl_sampling: KLSampling | None = None
     levels_itself: bool = False

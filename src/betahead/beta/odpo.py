@@ -46,7 +46,10 @@ class OffsetTarget(BetaRule):
         formula="target_i = a·log(strength_i) / β, so that the loss is −log σ(β·h_i − a·log(strength_i))",
         cost="a column of the data",
         source=_SOURCE,
-        deviates="scale: linear takes the strength itself, for data that give a certainty in [0, 1].",
+        deviates=(
+            "scale: linear takes the strength itself, for data that give a certainty in [0, 1]: its logarithm is no "
+            "number at 0 and below 0 elsewhere, so that scale: log would ask every pair for less than DPO does"
+        ),
         checked="code",
     )
     columns: frozenset[str] = frozenset({"strength"})
@@ -59,6 +62,8 @@ class OffsetTarget(BetaRule):
         one_of("scale", scale, ("log", "linear"))
         self.scale: Literal["log", "linear"] = scale
         self.positive = self.columns if scale == "log" else frozenset[str]()
+        if scale == "log":
+            self.column_remedy = "correct the column, or use `beta.scale: linear`, which has a place for 0"
 
     @property
     def needs(self) -> frozenset[Need]:

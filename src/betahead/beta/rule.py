@@ -40,11 +40,13 @@ class BetaRule(nn.Module, ABC):
         card: what `betahead methods` says of the rule.
         columns: columns of the data that `forward` reads, of `types.PAIR_COLUMNS`; a batch without one is refused.
         positive: those of them whose numbers must be above 0.
+        column_remedy: what to do about a number that it cannot use.
         of_reference: those of `needs` for which the reference is asked, known before the rule is built.
         perturbation: ε of `Need.PERTURBED`.
         drifts_from: where a level of β that nothing bounds begins; it is logged as `beta/base`, to be watched.
         margin_of: what h is measured against.
         weighs: the weight of its shaping is not 1, so that a loss must keep pairs apart.
+        evens_push: the loss is divided by the level of β or by β, so that it must push in proportion to β at first.
         moves_target: the target of its shaping is not 0, so that a loss must have a margin to take it from.
         smooths: label smoothing has a meaning with it.
         gathered: puts the same tensor of all ranks end to end, for rules that read the batch; the identity on one.
@@ -68,11 +70,13 @@ class BetaRule(nn.Module, ABC):
     kl_sampling: KLSampling | None = None
     columns: frozenset[str] = frozenset()
     positive: frozenset[str] = frozenset()
+    column_remedy: str = "correct the column"
     of_reference: frozenset[Need] = frozenset()
     perturbation: float = 0.0
     drifts_from: float | None = None
     margin_of: MarginOf = "reference"
     weighs: bool = False
+    evens_push: bool = False
     moves_target: bool = False
     smooths: bool = True
     gathered: Callable[[Tensor], Tensor] = staticmethod(_alone)

@@ -51,10 +51,12 @@ class PreparedPairs:
         dataset: one row per pair with `prompt_ids`, `chosen_ids`, `rejected_ids`, `ppl_mask`, `prompt`, `chosen`,
             `rejected`, `prompt_id`, `domain`, and those of `types.PAIR_COLUMNS` that the source has.
         summary: counts of rows kept and dropped.
+        places: where each row of the data set stands in the source, such as `pairs.jsonl:17`.
     """
 
     dataset: datasets.Dataset
     summary: DataSummary
+    places: tuple[str, ...]
 
 
 def prepare_pairs(
@@ -97,6 +99,7 @@ def prepare_pairs(
     work = RowsToRecords(found, renderer, options)
     parts: list[datasets.Dataset] = []
     errors: list[RowError] = []
+    places: list[str] = []
     for results in in_chunks(work, rows, processes=num_proc or 1):
         records: list[Record] = []
         for result in results:
@@ -110,12 +113,13 @@ def prepare_pairs(
             summary.cut += result.cut
             summary.reopened += result.reopened
             records.append(result.outcome)
+            places.append(result.where)
         if records:
             parts.append(_part(records))
     summary.check(max_dropped, errors)
     whole = datasets.concatenate_datasets(parts)
     absent = [name for name in _OPTIONAL if whole.data.column(name).null_count == len(whole)]
-    return PreparedPairs(dataset=whole.remove_columns(absent), summary=summary)
+    return PreparedPairs(dataset=whole.remove_columns(absent), summary=summary, places=tuple(places))
 
 
 def laid_out(rows: Iterator[Row], layout: str, source: str) -> tuple[Layout, Iterator[Row]]:

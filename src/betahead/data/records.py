@@ -30,6 +30,7 @@ class RowResult:
     """What became of one row: its record or why it has none, and what the summary counts of it."""
 
     outcome: Record | RowError
+    where: str
     boundary: bool = False
     cut: bool = False
     reopened: bool = False
@@ -48,14 +49,17 @@ class RowsToRecords:
         if self.layout == "tokenized":
             tokenizer = self.renderer.tokenizer
             return [
-                RowResult(outcome=_or_error(lambda row=row: record_from_ids(row, tokenizer, self.options)))
+                RowResult(
+                    outcome=_or_error(lambda row=row: record_from_ids(row, tokenizer, self.options)), where=row.where
+                )
                 for row in rows
             ]
         pairs = [_or_error(lambda row=row: pair_from_row(row, self.layout)) for row in rows]
         usable = [pair for pair in pairs if isinstance(pair, Pair)]
         tokenized = iter(tokenize_pairs(usable, self.renderer, self.options))
         return [
-            RowResult(outcome=pair) if isinstance(pair, RowError) else _result(pair, next(tokenized)) for pair in pairs
+            RowResult(outcome=pair, where=pair.where) if isinstance(pair, RowError) else _result(pair, next(tokenized))
+            for pair in pairs
         ]
 
 
@@ -112,7 +116,7 @@ def _or_error(function: Callable[[], _T]) -> _T | RowError:
 
 def _result(pair: Pair, tokenized: TokenizedPair | RowError) -> RowResult:
     if isinstance(tokenized, RowError):
-        return RowResult(outcome=tokenized)
+        return RowResult(outcome=tokenized, where=pair.where)
     record = {
         "prompt_ids": tokenized.prompt_ids,
         "chosen_ids": tokenized.chosen_ids,
@@ -125,7 +129,13 @@ def _result(pair: Pair, tokenized: TokenizedPair | RowError) -> RowResult:
         "domain": pair.domain,
         **pair.columns,
     }
-    return RowResult(outcome=record, boundary=tokenized.boundary, cut=tokenized.cut, reopened=tokenized.reopened)
+    return RowResult(
+        outcome=record,
+        where=pair.where,
+        boundary=tokenized.boundary,
+        cut=tokenized.cut,
+        reopened=tokenized.reopened,
+    )
 
 
 _in_child: list[RowsToRecords] = []

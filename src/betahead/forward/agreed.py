@@ -13,9 +13,10 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
 
     Raises:
         ConfigError: for a loss that the rule is not made for, that has no place for the target which the rule moves or
-            for its weights, that compares with a reference where the rule's margin does not, or with none where the
-            rule reads one; for losses of different margins where the rule reads the margin, or smoothed labels where
-            it knows none; and for anchors alone, on which no rule acts.
+            for its weights, that does not push in proportion to β where the rule divides by it, that compares with a
+            reference where the rule's margin does not, or with none where the rule reads one; for losses of different
+            margins where the rule reads the margin, or smoothed labels where it knows none; and for anchors alone, on
+            which no rule acts.
     """
     if not objective.compared and rule.kind != "fixed":
         raise ConfigError(
@@ -39,6 +40,7 @@ def agreed(objective: Objective, rule: BetaRule) -> Objective:
             f"`loss.kind` must be a loss that keeps pairs apart with `beta.kind: {rule.kind}`, which weighs them, but "
             f"is {together[0]} instead, in which they act on one another; use another of the two."
         )
+    _check_push(objective, rule)
     _check_smoothing(objective, rule)
     if rule.margin_of == "reference":
         _check_one_margin(objective, rule)
@@ -66,6 +68,18 @@ def measures_from_reference(rule: BetaRule) -> bool:
     # A rule that reads pairs without deciding by them takes its KL from their answers.
     from_answers = Need.PAIR in rule.needs and rule.reads in ("nothing", "prompt")
     return bool(rule.of_reference) or rule.kl_sampling is not None or from_answers
+
+
+def _check_push(objective: Objective, rule: BetaRule) -> None:
+    """A weight of β₀/β evens out a push that goes as β, and squares one that goes as 1/β."""
+    uneven = [kind for kind in objective.compared if not LOSSES[kind].push_is_beta]
+    if rule.evens_push and uneven:
+        fitting = ", ".join(kind for kind, row in LOSSES.items() if row.push_is_beta and row.reads != "chosen answer")
+        remedy = ", or use `beta.push: beta`" if "push" in rule.settings else ""
+        raise ConfigError(
+            f"`loss.kind` must be one of {fitting} with `beta.kind: {rule.kind}` that evens out how hard pairs push, "
+            f"but is {uneven[0]} instead, which has 1/β in it; use another loss{remedy}."
+        )
 
 
 def _check_smoothing(objective: Objective, rule: BetaRule) -> None:

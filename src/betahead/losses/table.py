@@ -33,6 +33,8 @@ class Loss:
         has_target: it moves the margin by a target of its own.
         other_divergences: an f-divergence other than the reverse KL has a meaning: it leaves a term of the prompt
             that must cancel.
+        push_is_beta: where no log-ratio has moved, its slope by them is proportional to β, so that a weight of β₀/β
+            makes it the same for every β.
         checked: whose code was read: the authors' own, `code`, or that of another package, such as `TRL's code`.
         beta: the β to begin with where DPO's 0.1 is none for this loss.
     """
@@ -49,6 +51,7 @@ class Loss:
     has_shift: bool = False
     has_target: bool = False
     other_divergences: bool = False
+    push_is_beta: bool = True
     checked: str = "TRL's code"
     beta: float | None = None
 
@@ -87,6 +90,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "ipo": Loss(
             loss=links.ipo,
             formula="((z − ½)/β)², h per token",
+            push_is_beta=False,
             source="Azar et al. 2023, IPO, https://arxiv.org/abs/2310.12036",
             per_token=True,
             other_divergences=True,
@@ -140,6 +144,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "sppo_hard": Loss(
             loss=two_sided.sppo_hard,
             formula="((r_w − ½)/β)² + ((r_l + ½)/β)²",
+            push_is_beta=False,
             source="Wu et al. 2024, SPPO, https://arxiv.org/abs/2405.00675",
             reads="log-ratios",
         ),
@@ -158,6 +163,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "cal_dpo": Loss(
             loss=two_sided.cal_dpo,
             formula="−log σ(h) + ½·((r_w − ½)/β)² + ½·((r_l + ½)/β)²",
+            push_is_beta=False,
             source="Xiao et al. 2024, Cal-DPO, https://arxiv.org/abs/2412.14516",
             reads="log-ratios",
             checked="code",

@@ -29,6 +29,7 @@ from betahead.train.adapters import is_adapter_folder, with_saved_adapter
 from betahead.train.arguments import DPOConfig
 from betahead.train.parts import causal_model, tokenizer_for
 from betahead.train.ranks import first_rank, from_first_rank
+from betahead.train.scored import check_columns
 from betahead.train.scoring import OnScoring, cache_place
 from betahead.train.trainer import DPOTrainer
 from betahead.worlds.small_model import FitProgress, FitReport, fit_small_model
@@ -207,7 +208,7 @@ def data_of(config: Config, tokenizer: PreTrainedTokenizerBase, rule: BetaRule, 
     section = config.data
 
     def prepared(source: str) -> PreparedPairs:
-        return prepare_pairs(
+        found = prepare_pairs(
             source,
             tokenizer,
             max_length=section.max_length,
@@ -217,6 +218,9 @@ def data_of(config: Config, tokenizer: PreTrainedTokenizerBase, rule: BetaRule, 
             max_dropped=section.max_dropped,
             split=section.split,
         )
+        # While lines of the file are known, and a dry run takes two pairs of it.
+        check_columns(found.dataset, rule, found.places)
+        return found
 
     pairs = prepared(section.train)
     summaries = {"train": pairs.summary}

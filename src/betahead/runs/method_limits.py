@@ -7,7 +7,7 @@ from betahead.beta.learning import LearningMode
 from betahead.beta.learning_cards import LEARNING_CARDS
 from betahead.beta.rule import BetaRule, Need
 from betahead.forward.agreed import measures_from_reference
-from betahead.losses.table import Loss
+from betahead.losses.table import LOSSES, Loss
 
 _OF_PROMPTS = {Need.LOG_PPL: "log PPL of the prompt", Need.LAST_HIDDEN: "the prompt's hidden state"}
 _OF_PAIRS = {
@@ -32,12 +32,19 @@ def other_than(links: Iterable[str]) -> str:
     return f"loss.kind other than {', '.join(sorted(links))}, but for sft beside it"
 
 
+def with_beta_below() -> str:
+    """The clause of what divides a loss by β."""
+    return f"losses with 1/β in them ({', '.join(kind for kind, row in LOSSES.items() if not row.push_is_beta)})"
+
+
 def refused_with_rule(rule: BetaRule) -> Iterator[str]:
     """What a rule is refused with, a clause each."""
     if rule.links is not None:
         yield other_than(rule.links)
     if rule.links is None and rule.weighs:
         yield "losses in which the pairs of a pass act on one another"
+    if rule.links is None and rule.evens_push:
+        yield with_beta_below()
     if rule.links is None and rule.moves_target:
         yield "losses of both log-ratios apart, which have no place for a target; simpo, which has its own"
     if not rule.smooths:
@@ -89,6 +96,8 @@ def refused_with_loss(row: Loss) -> Iterator[str]:
     """What a loss is refused with, a clause each."""
     if row.smooths == "no":
         yield "loss.label_smoothing"
+    if not row.push_is_beta:
+        yield "rules that divide the loss by β (push: even) and learning.kind: budget"
     if not row.other_divergences:
         yield "loss.f_divergence_type other than reverse_kl"
     if row.on_batch:

@@ -37,6 +37,16 @@ GROUPS: Mapping[Group, str] = {
     "control": "Controls around a rule, for comparisons (in Python)",
 }
 
+_ALSO: Mapping[str, str] = {
+    "dpo": "sigmoid",
+    "rdpo": "robust",
+    "sppo": "sppo_hard",
+    "apo": "apo_zero",
+    "aps": "adaptive_scaling",
+    "ada_dpo": "adaptive_scaling",
+}
+"""Names that authors use and that are no `kind`."""
+
 _LEAST_SMOOTHING = 1e-3
 _MUST_SAY: Mapping[str, Mapping[str, Any]] = {"budget": {"target_kl": 1.0}}
 
@@ -104,6 +114,7 @@ def method_named(name: str) -> Method:
     """
     known = {method.name: method for method in methods()}
     known |= {alias: known[key] for key, row in MODIFIERS.items() for alias in row.aliases}
+    known |= {alias: known[key] for alias, key in _ALSO.items()}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -133,7 +144,7 @@ def _rule(rule: type[BetaRule]) -> Method:
         needs=", ".join(needs_of_rule(made)),
         where=f"{rule.__module__}.{rule.__qualname__}",
         defaults=defaults,
-        refuses=tuple(refused_with_rule(made)),
+        refuses=(*refused_with_rule(made), *rule.card.refuses),
         yaml=to_yaml({"beta": section} | ({"reference": {"cache": "live"}} if live else {})),
         python=python,
     )

@@ -32,8 +32,13 @@ def is_scored(dataset: Dataset, columns: Sequence[str]) -> bool:
     return bool(there)
 
 
-def check_columns(dataset: Dataset, rule: BetaRule) -> None:
+def check_columns(dataset: Dataset, rule: BetaRule, places: Sequence[str] | None = None) -> None:
     """Refuse data without a column that the rule reads, with a number in it that is none, or scored for nothing.
+
+    Args:
+        dataset: tokenized records.
+        rule: reads them.
+        places: where each row stands in its source, for messages; None for its number in the data set.
 
     Raises:
         DataError: with the column, or with the first such row.
@@ -56,9 +61,10 @@ def check_columns(dataset: Dataset, rule: BetaRule) -> None:
         fine = np.isfinite(numbers) & ((numbers > 0) | (not positive))
         if not fine.all():
             row, kind = int(fine.argmin()), "positive" if positive else "finite"
+            where = f"row {row + 1} of {len(values):,}" if places is None else places[row]
             raise DataError(
-                f"`{name}` must be a {kind} number in every row, but is {values[row]!r} in row {row + 1} of "
-                f"{len(values):,}; correct the column."
+                f"`{name}` must be a {kind} number in every row, but is {values[row]!r} in {where}; "
+                f"{rule.column_remedy}."
             )
 
 

@@ -102,7 +102,7 @@ def test_the_level_follows_the_answers_of_a_step_however_they_are_cut_and_wherev
     for rule in (whole, cut):  # a moving average from 0 on
         torch.testing.assert_close(of(rule).kl.double(), 0.2 * wanted, rtol=1e-5, atol=0)
     excess = of(whole).ascent.excess(0.2 * wanted)
-    torch.testing.assert_close(of(whole).log_level.double(), 0.05 * (excess + 40 * (excess + 1.0)), rtol=1e-4, atol=0)
+    torch.testing.assert_close(of(whole).log_level.double(), 0.15 * (excess + 40 * (excess + 1.0)), rtol=1e-4, atol=0)
 
 
 def test_only_answers_that_are_learned_from_count() -> None:
@@ -130,8 +130,8 @@ def test_an_estimate_from_samples_moves_the_level_by_all_the_steps_since_the_las
     assert (rule.kl_sampling.every, rule.kl_sampling.prompts, rule.kl_sampling.max_new_tokens) == (7, 16, 128)
     step(rule, kl=9.0)
     assert of(rule).log_level.item() == 0.0
-    rule.kl_measured(3.0)  # a moving average of 1.5, from 0
-    assert of(rule).log_level.item() == pytest.approx(0.05 * (7 * -0.25 + 40 * 0.75))
+    rule.kl_measured(2.0)  # a moving average of 1.5, from 0
+    assert of(rule).log_level.item() == pytest.approx(0.15 * (7 * -0.25 + 40 * 0.75))
     assert budget("none").kl_sampling is None
 
 

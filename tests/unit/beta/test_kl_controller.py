@@ -84,8 +84,8 @@ def test_an_estimate_from_samples_counts_for_the_steps_since_the_one_before() ->
     readings.shaped(rule, away(3, 5.0))
     rule.step_taken(lambda t: t)
     assert float(rule.log_ratio) == 0.0, "the answers of the pairs are not read"
-    rule.kl_measured(3.0)  # on average 1.5 of 2
-    assert float(rule.log_ratio) == pytest.approx(0.01 * (4 * -0.25 + 40 * 0.75), rel=1e-5)
+    rule.kl_measured(3.0)  # on average 2.25 of 2
+    assert float(rule.log_ratio) == pytest.approx(0.01 * (4 * 0.125 + 40 * 1.125), rel=1e-5)
 
 
 def test_evaluation_and_scoring_without_gradient_move_nothing() -> None:

@@ -29,8 +29,8 @@ def test_an_estimate_must_come_before_the_last_step() -> None:
     ids=["controller", "budget"],
 )
 def test_the_message_names_the_key_as_it_was_said(rule: KLController | LearnedBeta, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"^`{key}` must be below the number of steps, 10, but is 10 instead"):
-        check_measured(rule.kl_sampling, 10)
+    with pytest.raises(ConfigError, match=f"^`{key}` must be below the number of steps, 5, but is 5 instead"):
+        check_measured(rule.kl_sampling, 5)
 
 
 def test_a_rule_that_reads_its_kl_from_the_answers_needs_no_number_of_steps() -> None:

@@ -1,10 +1,17 @@
 """Rules and losses: every combination trains, or is refused in one sentence that names both."""
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from betahead.beta.control_levels import MatchedBeta
+from betahead.beta.fixed import FixedBeta
 from betahead.beta.gamma_po import AllocatedTarget
+from betahead.beta.given import GivenBeta
+from betahead.beta.kl_controller import KLController
 from betahead.beta.learned import LearnedBeta
 from betahead.beta.rule import BetaRule
 from betahead.beta.table import METHODS
@@ -12,7 +19,7 @@ from betahead.errors import ConfigError
 from betahead.forward.agreed import agreed
 from betahead.losses.objective import objective_of
 from betahead.losses.table import LOSSES
-from betahead.types import PromptFeatures
+from betahead.types import PairLogps, PromptFeatures, ReferenceScores, Shaping
 
 RULES = {rule.kind: rule for rule in METHODS}
 OF_TARGETS = {"odpo", "alpha_dpo", "gamma_po", "amapo"}
@@ -27,6 +34,8 @@ OF_REFERENCE = {"epsilon_dpo", "mallows", "kl_controller"}
 
 TOGETHER = {"dr_dpo", "aot", "aot_unpaired"}
 """Losses in which the pairs of a pass act on one another."""
+OF_ONE_OVER_BETA = {"ipo", "sppo_hard", "cal_dpo"}
+"""Losses that a weight of β₀/β would push as 1/β²."""
 OF_BATCHES = {"beta_dpo", "dama", "quantile_controller"}
 """Rules that read the margins of a batch and are made for every loss."""
 
@@ -65,6 +74,7 @@ def test_a_rule_goes_with_every_loss_that_has_a_place_for_what_it_gives(rule: st
             or (rule in OF_WEIGHTS and loss in TOGETHER)
             or (rule in OF_MEANS and loss in WITHOUT_A_PLACE | {"aot"})
             or (rule in OF_REFERENCE | {"odpo"} and loss == "simpo")
+            or (rule == "kl_controller" and loss in OF_ONE_OVER_BETA)
         )
         sentence = refusal(rule, loss)
         assert (sentence is not None) == wrong, (loss, sentence)
@@ -80,6 +90,57 @@ def test_weights_of_pairs_are_refused_where_pairs_act_on_one_another() -> None:
     )
     # An anchor on the chosen answers is not weighed.
     assert refusal("wpo", ["sigmoid", "sft"]) is None
+
+
+EVEN: dict[str, Callable[[], BetaRule]] = {
+    "given": lambda: GivenBeta(push="even"),
+    "kl_controller": KLController,
+    "learned": lambda: LearnedBeta(learning={"kind": "budget", "target_kl": 1.0, "allocation": "none"}),
+}
+
+
+@pytest.mark.parametrize("kind", EVEN)
+def test_a_rule_that_evens_out_the_push_is_refused_with_losses_of_one_over_beta(kind: str) -> None:
+    fitting = ", ".join(loss for loss in LOSSES if loss not in OF_ONE_OVER_BETA | {"sft"})
+    remedy = "" if kind == "learned" else ", or use `beta.push: beta`"
+    for loss in OF_ONE_OVER_BETA:
+        for named in (loss, ["sigmoid", loss]):
+            with pytest.raises(ConfigError) as found:
+                agreed(objective_of(named), EVEN[kind]())
+            assert str(found.value) == (
+                f"`loss.kind` must be one of {fitting} with `beta.kind: {kind}` that evens out how hard pairs push, "
+                f"but is {loss} instead, which has 1/β in it; use another loss{remedy}."
+            )
+    for plain in (GivenBeta(), KLController(push="beta"), LearnedBeta(learning="none")):
+        assert agreed(objective_of("ipo"), plain).kinds == ("ipo",)
+
+
+def first_push(loss: str, shaping: Shaping) -> Tensor:
+    """The slope by the log-probability of the chosen answer, of a policy that has not moved."""
+    zero = torch.zeros_like(shaping.beta)
+    chosen, one = zero.clone().requires_grad_(), torch.ones(len(zero), dtype=torch.long)
+    policy = PairLogps(chosen=chosen, rejected=zero, chosen_tokens=one, rejected_tokens=one)
+    reference = ReferenceScores(chosen_logps=zero, rejected_logps=zero)
+    smoothing = 0.1 if LOSSES[loss].smooths == "must" else 0.0
+    objective = objective_of(loss, label_smoothing=smoothing)
+    shift = zero.sum() if LOSSES[loss].has_shift else None
+    (slope,) = torch.autograd.grad(objective.losses(policy, reference, shaping, shift=shift).sum(), chosen)
+    return slope
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "sft"])
+def test_an_even_push_is_the_same_at_every_beta_with_each_loss_that_it_is_accepted_with(loss: str) -> None:
+    features = PromptFeatures(pairs=1)
+    for beta in (0.001, 0.01, 0.1, 1.0):
+        controller = KLController(initial_beta=0.1).double()
+        controller.log_ratio.fill_(math.log(beta / 0.1))
+        still = torch.zeros(1, dtype=torch.float64)
+        shaping = controller(features, still)
+        assert shaping.beta.item() == pytest.approx(beta)
+        found, plain = first_push(loss, shaping), first_push(loss, FixedBeta(0.1)(features, still))
+        same = found.item() == pytest.approx(plain.item(), rel=1e-6)
+        assert same == (loss not in OF_ONE_OVER_BETA or beta == 0.1), (beta, found, plain)
+        assert LOSSES[loss].push_is_beta == (loss not in OF_ONE_OVER_BETA)
 
 
 @pytest.mark.parametrize("rule", RULES)

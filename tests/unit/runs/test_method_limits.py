@@ -8,6 +8,7 @@ from betahead.runs.config import load_config
 from betahead.runs.methods import method_named
 
 SMOOTHED = r"`loss\.label_smoothing` must be 0 with `beta\.kind: madpo`"
+EVEN = r"`loss\.kind` must be one of .* but is ipo instead, which has 1/β in it"
 ONE_MARGIN = r"`loss\.kind` must be losses of one margin with `beta\.kind: beta_dpo`.* simpo, sigmoid instead"
 
 
@@ -16,8 +17,11 @@ ONE_MARGIN = r"`loss\.kind` must be losses of one margin with `beta\.kind: beta_
     [
         (("beta={kind: madpo}", "loss.label_smoothing=0.1"), SMOOTHED),
         (("beta={kind: beta_dpo}", "loss.kind=[simpo, sigmoid]"), ONE_MARGIN),
+        (("beta={kind: kl_controller}", "loss.kind=ipo"), EVEN),
+        (("beta={kind: given, push: even}", "loss.kind=[sigmoid, ipo]"), EVEN),
+        (("beta={kind: learned, learning: {kind: budget, target_kl: 1, allocation: joint}}", "loss.kind=ipo"), EVEN),
     ],
-    ids=["madpo", "beta_dpo"],
+    ids=["madpo", "beta_dpo", "kl_controller", "given", "budget"],
 )
 def test_a_combination_that_makes_no_sense_is_refused_in_a_configuration(
     changes: tuple[str, ...], sentence: str
@@ -47,5 +51,10 @@ def test_the_card_of_a_rule_that_samples_says_where_it_cannot(name: str) -> None
 def test_cards_name_the_losses_that_a_rule_cannot_share_and_the_labels_that_it_cannot_smooth() -> None:
     assert {rule.kind for rule in METHODS if "margins differ" in refused(rule.kind)} == {
         *("beta_dpo", "dama", "quantile_controller"),
+    }
+    assert {
+        name for name in ("given", "kl_controller", "budget") if "1/β in them (ipo, sppo_hard" in refused(name)
+    } == {
+        *("given", "kl_controller", "budget"),
     }
     assert {rule.kind for rule in METHODS if "loss.label_smoothing" in refused(rule.kind)} == {"madpo"}

@@ -1,7 +1,12 @@
+import gzip
+import json
+import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from datasets import Dataset
@@ -11,11 +16,13 @@ from betahead.beta.given import GivenBeta
 from betahead.beta.madpo import RewardMarginWeight
 from betahead.beta.mallows import DispersionBeta
 from betahead.beta.odpo import OffsetTarget
+from betahead.data.prepare import prepare_pairs
 from betahead.errors import ConfigError, DataError
 from betahead.reference.frozen import FrozenReference, wants_of
-from betahead.train.scored import is_scored
+from betahead.train.scored import check_columns, is_scored
 from betahead.train.trainer import DPOTrainer
 
+LINEAR = "correct the column, or use `beta.scale: linear`, which has a place for 0"
 SCORES: dict[str, Any] = {"ref_chosen_logps": -3.0, "ref_rejected_logps": -4.0}
 
 
@@ -118,10 +125,27 @@ def test_scores_that_came_with_the_data_are_refused_where_the_reference_itself_i
 def test_a_strength_without_a_logarithm_is_refused_with_its_row(value: float, tmp_path: Path) -> None:
     rows = [row | {"strength": 0.5} for row in tiny.records(6)]
     rows[2]["strength"] = value
-    wanted = f"`strength` must be a positive number in every row, but is {value} in row 3 of 6; correct the column."
+    wanted = f"`strength` must be a positive number in every row, but is {value} in row 3 of 6; {LINEAR}."
     with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
         trainer(tmp_path, Dataset.from_list(rows), beta=OffsetTarget())
     assert trainer(tmp_path, Dataset.from_list(rows), beta=OffsetTarget(scale="linear")).train_dataset.num_rows == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("BETAHEAD_DATA" not in os.environ, reason="BETAHEAD_DATA names the folder of real preference data")
+def test_real_certainties_are_refused_by_the_line_of_the_one_that_is_zero_and_suit_the_linear_scale() -> None:
+    source = f"{os.environ['BETAHEAD_DATA']}/alpaca_eval_pairs.jsonl.gz"
+    found = prepare_pairs(source, tiny.tokenizer(), layout="explicit", max_length=4096, max_dropped=0.5)
+    strength = np.asarray(found.dataset["strength"])
+    assert strength.min() == 0.0 and strength.max() <= 1.0
+    place = found.places[int(strength.argmin())]
+    wanted = f"`strength` must be a positive number in every row, but is 0.0 in {place}; {LINEAR}."
+    with pytest.raises(DataError, match=f"^{re.escape(wanted)}$"):
+        check_columns(found.dataset, OffsetTarget(), found.places)
+    with gzip.open(source, "rt", encoding="utf-8") as file:
+        line = next(islice(file, int(place.rpartition(":")[2]) - 1, None))
+    assert json.loads(line)["strength"] == 0.0
+    check_columns(found.dataset, OffsetTarget(scale="linear"), found.places)
 
 
 def test_a_column_that_a_rule_reads_must_be_there(tmp_path: Path) -> None:
