@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from betahead.cli.train import _words_that_go_on
 from betahead.runs.redaction import BLOT
 
 HUB, OPENAI, LOGGER = "hf_" + "Zq9x" * 8, "sk-proj-" + "Zq9x" * 8, "Zq9x" * 10
@@ -61,3 +62,10 @@ def test_a_sentence_shows_no_secret(planted, betahead, words):
     code, out, err = betahead(*words)
     assert code == 2
     assert err.startswith("error: ") and found_in(out + err) == []
+
+
+def test_the_command_that_goes_on_shows_no_secret():
+    words = [f"train.project={HUB}", f"train.hub_token={PASSWORD}", "seed=3"]
+    line = _words_that_go_on("one.yaml", words)
+    assert found_in(line) == []
+    assert line == f"betahead train one.yaml 'train.project=hf_{BLOT}' 'train.hub_token={BLOT}' seed=3 --resume"

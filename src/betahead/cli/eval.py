@@ -94,6 +94,9 @@ def evaluate_run(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also open a run that has no file DONE.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a run that asks for it run the code of its model.")
+    ] = False,
 ) -> None:
     """Score held-out pairs, the KL to the reference and, with --judge, the win rate over it, all with intervals."""
     # Imported here, so that `betahead --help` does not wait for torch.
@@ -123,7 +126,7 @@ def evaluate_run(
     if data is not None:
         with quieted():
             next(source_rows(data, split))  # What is wrong with the file is said before models are loaded.
-    opened = open_run(run, device=device, unfinished=unfinished)
+    opened = open_run(run, device=device, unfinished=unfinished, trust_remote_code=trust_remote_code)
     request = EvalRequest(
         data=data,
         layout=layout,

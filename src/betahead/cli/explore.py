@@ -13,6 +13,9 @@ def explore(
     ] = 7860,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also open a run that has no file DONE.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a run that asks for it run the code of its model.")
+    ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Type prompts on a local page: see log PPL, f and beta move, and both models answer."""
@@ -24,7 +27,7 @@ def explore(
 
     check_gradio()  # What is missing is said before models are loaded, and so is a port that is taken.
     with listening(port) as place:
-        page = Page(Explorer(open_run(run, device=device, unfinished=unfinished)))
+        page = Page(Explorer(open_run(run, device=device, unfinished=unfinished, trust_remote_code=trust_remote_code)))
         blocks = blocks_of(page)
         address = f"http://127.0.0.1:{place.getsockname()[1]}/"
         typer.echo(f"{address}   (Ctrl-C ends it)")

@@ -30,6 +30,9 @@ def inspect_run(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also open a run that has no file DONE.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a run that asks for it run the code of its model.")
+    ] = False,
 ) -> None:
     """Show log PPL, f and beta of prompts, and where they lie among the prompts of the run."""
     if not prompt and prompts is None:
@@ -42,7 +45,7 @@ def inspect_run(
 
     rows = [Row(values={"prompt": text}, where=f"--prompt {n}") for n, text in enumerate(prompt or [], 1)]
     rows += [] if prompts is None else prompts_of(prompts)
-    opened = open_run(run, device=device, unfinished=unfinished)
+    opened = open_run(run, device=device, unfinished=unfinished, trust_remote_code=trust_remote_code)
     inspector = Inspector(opened)
     snapshot, training = inspector.held_out, inspector.training
     views = inspector.views(inspector.records(rows))

@@ -1,6 +1,7 @@
 """`betahead train`: a run from its configuration to its folder."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def train(
         try:
             finished = train_run(loaded, console, resume=resume, stop=stop)
         except Stopped:
-            words = shlex.join(["betahead", "train", config, *(overrides or []), "--resume"])
+            words = _words_that_go_on(config, overrides or [])
             if stop.saved_at is None:
                 console.print(f"stopped    at once; `{words}` goes on", markup=False, highlight=False, soft_wrap=True)
                 raise typer.Exit(130) from None
@@ -62,3 +63,10 @@ def train(
         console.print(f'betahead inspect {run.path} --prompt "…" shows the beta of a prompt', highlight=False)
     else:
         console.print(f"betahead eval {run.path} shows the beta of held-out pairs", highlight=False)
+
+
+def _words_that_go_on(config: str, overrides: Sequence[str]) -> str:
+    """The command that resumes a run; a secret in it is blotted out, because a screen is kept in logs."""
+    from betahead.runs.redaction import redacted_words
+
+    return shlex.join(redacted_words(["betahead", "train", config, *overrides, "--resume"]))

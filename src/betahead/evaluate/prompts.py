@@ -117,7 +117,9 @@ def training_sample(path: Path) -> Snapshot | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         beta, log_ppl = (np.asarray(found[name], dtype=np.float64) for name in ("beta", "log_ppl"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if beta.ndim != 1 or beta.shape != log_ppl.shape:
+            raise ValueError("beta and log_ppl are not lists of one length")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{path} must hold the run's training prompts, but is broken ({error!r}); restore or remove it."
         ) from None

@@ -31,7 +31,7 @@ from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
 from betahead.runs.machine import device_kind
 from betahead.runs.quiet import quieted
-from betahead.train.safe_loading import SAFETENSORS, check_adapter_weights, refusal
+from betahead.train.safe_loading import SAFETENSORS, check_adapter_weights, check_code_of_run, refusal
 
 _T = TypeVar("_T")
 
@@ -149,21 +149,25 @@ class OpenedRun:
         return records.select([row for row, found in enumerate(records["prompt_id"]) if found in unseen])
 
 
-def open_run(folder: str | Path, *, device: str = "auto", unfinished: bool = False) -> OpenedRun:
+def open_run(
+    folder: str | Path, *, device: str = "auto", unfinished: bool = False, trust_remote_code: bool = False
+) -> OpenedRun:
     """The run of a folder, with its models loaded.
 
     Args:
         folder: the run's `output`.
         device: `auto` (the best there is), `cpu`, `cuda`, `mps` or one of several such as `cuda:1`.
         unfinished: open a run without DONE too, as long as it has a policy.
+        trust_remote_code: let a run whose configuration asks for it run the code of its model.
 
     Raises:
         DataError: for a folder that is missing, holds no run, did not finish, or has a file missing or broken.
-        ConfigError: for a device that is not there, or a config.yaml that cannot be read.
+        ConfigError: for a device that is not there, a config.yaml that cannot be read, or code that is not trusted.
     """
     run = _checked(with_home(folder), unfinished=unfinished)
     place = _device(device)
     config = load_config(run.config)
+    check_code_of_run(run.path, asked=config.model.trust_remote_code, trusted=trust_remote_code)
     check_adapter(config.model)
     with quieted():
         # The smallest file first: a broken one should not cost the loading of two models.

@@ -34,6 +34,27 @@ def refusal(name: str | Path, error: Exception) -> ConfigError | None:
     )
 
 
+def check_code_of_run(run: Path, *, asked: bool, trusted: bool) -> None:
+    """Refuse a run that wants its model's code to run, unless who opens it has said so: a run folder is data.
+
+    Such a run is not opened without that code either, because transformers may know another model by the same name.
+
+    Args:
+        run: its folder.
+        asked: what its own configuration says.
+        trusted: what the one who opens it says.
+
+    Raises:
+        ConfigError: asked for and not trusted.
+    """
+    if asked and not trusted:
+        raise ConfigError(
+            f"`--trust-remote-code` must be given for {run}, whose config.yaml says `model.trust_remote_code: true` "
+            "and whose model's code would run when it is loaded, but is left out; read that code, then add "
+            "`--trust-remote-code` (in Python `trust_remote_code=True`)."
+        )
+
+
 def check_adapter_weights(folder: Path) -> None:
     """Refuse an adapter that lies there as a pickle, or not at all.
 

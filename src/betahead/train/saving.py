@@ -1,10 +1,11 @@
-"""Writing a checkpoint: apart, all of it, and without pickles.
+"""Writing a checkpoint: apart, all of it, and without pickles of ours.
 
 Beside what `transformers` keeps (weights, optimizer, schedule, scaler, generators, `trainer_state.json`) a checkpoint
 of ours holds what it forgets: the loss and the metrics summed up since the last log line, on every rank, the state of
 callbacks, and which reference the policy is held to. It is written apart and renamed (`train.whole`). Optimizer,
-schedule, scaler and generators are safetensors and JSON (`train.state_tree`), except where FSDP or DeepSpeed spread
-them and write them in files of their own, which are read back with `weights_only`.
+schedule, scaler and generators are safetensors and JSON (`train.state_tree`). Where the optimizer is spread there are
+pickles beside them: under FSDP accelerate writes `pytorch_model_fsdp.bin` and `optimizer.bin`, and `transformers`
+`scheduler.pt`, all read back with `weights_only`; DeepSpeed reads its own files without it.
 """
 
 import os

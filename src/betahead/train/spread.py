@@ -139,6 +139,12 @@ def _check_plugin(plugin: FullyShardedDataParallelPlugin) -> None:
             "`fsdp_cpu_ram_efficient_loading` must be false, because it leaves out what a rule keeps beside its "
             "parameters, but is true instead."
         )
+    kind = cast("Any", plugin.state_dict_type).name
+    if kind != "FULL_STATE_DICT":
+        raise ConfigError(
+            f"`fsdp_state_dict_type` must be FULL_STATE_DICT, but is {kind} instead, whose checkpoints have a pickle "
+            "that torch reads without `weights_only`; see configs/accelerate/fsdp2.yaml."
+        )
 
 
 def _spread_as_parameters(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:

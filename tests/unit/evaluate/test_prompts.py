@@ -16,7 +16,7 @@ from betahead.data.collate import PairCollator
 from betahead.data.rows import Row
 from betahead.errors import DataError
 from betahead.evaluate.prompt_records import prompt_records
-from betahead.evaluate.prompts import Snapshot, last_snapshot, quantile_of, views_of
+from betahead.evaluate.prompts import Snapshot, last_snapshot, quantile_of, training_sample, views_of
 from betahead.forward.model import PreferenceModel
 from betahead.reference.frozen import FrozenReference
 from betahead.runs.opened import open_run
@@ -180,3 +180,30 @@ def test_a_missing_broken_foreign_or_empty_snapshot_is_refused(run, tmp_path):
     with pytest.raises(DataError) as caught:
         last_snapshot(path)
     assert str(caught.value) == f"{path} must hold the held-out prompts of a run, but is empty instead; restore it."
+
+
+@pytest.mark.parametrize(
+    ("written", "detail"),
+    [
+        ('{"beta": 5, "log_ppl": 3}', "ValueError('beta and log_ppl are not lists of one length')"),
+        ('{"beta": [5, 6], "log_ppl": [3]}', "ValueError('beta and log_ppl are not lists of one length')"),
+        ('{"beta": [[5]], "log_ppl": [[3]]}', "ValueError('beta and log_ppl are not lists of one length')"),
+        ('{"beta": [5]}', "KeyError('log_ppl')"),
+    ],
+)
+def test_training_prompts_that_are_no_lists_are_refused(tmp_path, written, detail):
+    path = tmp_path / "training_prompts.json"
+    path.write_text(written)
+    with pytest.raises(DataError) as caught:
+        training_sample(path)
+    assert str(caught.value) == (
+        f"{path} must hold the run's training prompts, but is broken ({detail}); restore or remove it."
+    )
+
+
+@pytest.mark.parametrize("written", ["[" * 200_000, f'{{"beta": [1{"0" * 400}], "log_ppl": [3]}}'])
+def test_training_prompts_that_no_array_can_hold_are_refused(tmp_path, written):
+    path = tmp_path / "training_prompts.json"
+    path.write_text(written)
+    with pytest.raises(DataError, match="must hold the run's training prompts, but is broken"):
+        training_sample(path)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,38 @@ def test_a_run_whose_files_were_replaced_by_pickles_is_refused(tmp_path, marker)
     with pytest.raises(DataError, match="must fit the rule learned, but does not"):
         open_run(run.path, device="cpu")
     assert not marker.exists()
+
+
+@pytest.fixture
+def foreign(tmp_path, marker):
+    """A run whose policy has code of its own, and whose configuration trusts it."""
+    run = tiny_run.finished_run(tmp_path)
+    shutil.rmtree(run.policy)
+    code_of_its_own(run.policy, marker, ["AutoConfig", "AutoModelForCausalLM"])
+    text = run.config.read_text()
+    assert "trust_remote_code: false" in text
+    run.config.write_text(text.replace("trust_remote_code: false", "trust_remote_code: true"))
+    return run
+
+
+def test_a_run_is_not_trusted_by_its_own_word(foreign, marker):
+    with pytest.raises(ConfigError) as caught:
+        open_run(foreign.path, device="cpu")
+    assert str(caught.value) == (
+        f"`--trust-remote-code` must be given for {foreign.path}, whose config.yaml says `model.trust_remote_code: "
+        "true` and whose model's code would run when it is loaded, but is left out; read that code, then add "
+        "`--trust-remote-code` (in Python `trust_remote_code=True`)."
+    )
+    foreign.config.write_text(foreign.config.read_text().replace("remote_code: true", "remote_code: false"))
+    for trusted in (False, True):
+        with pytest.raises(ConfigError, match="`trust_remote_code` must be true for a model with code of its own"):
+            open_run(foreign.path, device="cpu", trust_remote_code=trusted)
+    assert not marker.exists()
+
+
+def test_the_code_of_a_run_runs_for_who_trusts_it(foreign, marker, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(DataError, match="must be loadable from"):  # all that the code does is to make the file
+        open_run(foreign.path, device="cpu", trust_remote_code=True)
+    assert marker.exists()

@@ -8,6 +8,11 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from betahead.errors import ConfigError
 from betahead.train.spread import _check_plugin, part_of, whole, whole_state
 
+_SHARDED = (
+    "`fsdp_state_dict_type` must be FULL_STATE_DICT, but is SHARDED_STATE_DICT instead, whose checkpoints have a "
+    "pickle that torch reads without `weights_only`; see configs/accelerate/fsdp2.yaml."
+)
+
 
 def test_what_is_whole_stays_what_it_is() -> None:
     value = torch.ones(3)
@@ -37,16 +42,20 @@ def test_a_part_has_the_names_below_its_prefix() -> None:
             "`fsdp_cpu_ram_efficient_loading` must be false, because it leaves out what a rule keeps beside its "
             "parameters, but is true instead.",
         ),
+        ({"fsdp_version": 2, "state_dict_type": "SHARDED_STATE_DICT"}, _SHARDED),
+        ({"fsdp_version": 2}, _SHARDED),  # accelerate's own choice where none is made
     ],
 )
 def test_a_kind_of_fsdp_that_is_not_made_for_this_is_refused(
     settings: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "False")
+    monkeypatch.delenv("FSDP_STATE_DICT_TYPE", raising=False)
     with pytest.raises(ConfigError) as caught:
         _check_plugin(FullyShardedDataParallelPlugin(**settings))
     assert str(caught.value) == said
-    _check_plugin(FullyShardedDataParallelPlugin(fsdp_version=2, cpu_ram_efficient_loading=False))
+    whole_ones = {"fsdp_version": 2, "cpu_ram_efficient_loading": False, "state_dict_type": "FULL_STATE_DICT"}
+    _check_plugin(FullyShardedDataParallelPlugin(**whole_ones))
 
 
 def test_within_one_process_a_call_is_just_made() -> None:
