@@ -69,6 +69,7 @@ def trained_run(
     seed: int,
     lessons: Lessons,
     loss: str,
+    label_smoothing: float,
     held_out: Mapping[str, Sequence[WorldPair]],
 ) -> SequenceRun:
     """Train once; score and measure along the way.
@@ -82,6 +83,7 @@ def trained_run(
         seed: of the pairs, their order and the samples.
         lessons: what is changed about the pairs.
         loss: a name of `betahead.losses.table.LOSSES`.
+        label_smoothing: of the loss.
         held_out: pairs for the measures, by `HeldOut`.
     """
     pairs = start.world.pairs(settings.pairs, seed, "train")
@@ -90,7 +92,15 @@ def trained_run(
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = DPOTrainer(
             policy,
-            args=_arguments(Path(nowhere), settings, loss, rule, learning_rate, seed),
+            args=_arguments(
+                Path(nowhere),
+                settings,
+                rule,
+                loss_type=loss,
+                label_smoothing=label_smoothing,
+                learning_rate=learning_rate,
+                seed=seed,
+            ),
             train_dataset=lessons.training_data(pairs),
             eval_dataset={part: lessons.data(of_part) for part, of_part in held_out.items()},
             processing_class=start.tokenizer,
@@ -113,19 +123,15 @@ def trained_run(
     )
 
 
-def _arguments(
-    folder: Path, settings: SequenceSettings, loss: str, rule: BetaRule, learning_rate: float, seed: int
-) -> DPOConfig:
+def _arguments(folder: Path, settings: SequenceSettings, rule: BetaRule, **given: Any) -> DPOConfig:
     return DPOConfig(
+        **given,
         output_dir=str(folder),
-        loss_type=loss,
         # Such a rule asks the reference at every step.
         precompute_ref_log_probs=Need.PERTURBED not in rule.of_reference,
-        seed=seed,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_pairs,
         per_device_eval_batch_size=32,
-        learning_rate=learning_rate,
         # A constant rate: a checkpoint is then the end of a shorter run.
         lr_scheduler_type="constant",
         max_length=settings.reference.row_tokens,
