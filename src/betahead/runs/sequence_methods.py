@@ -208,7 +208,7 @@ _SMOOTHING: Mapping[str, float] = {"exo_pair": 1e-3, "robust": 0.1}
 
 
 def _registered(kind: type[BetaRule]) -> SequenceMethod:
-    """A rule that a config can name, with its own defaults where they suit so short a run; `beta` is its β, or where it starts."""
+    """A rule that a config can name, with its own defaults where these suit; `beta` is where its β starts."""
     level = "beta" if "beta" in inspect.signature(kind).parameters else "initial_beta"
     card = kind.card
     settings = _SETTINGS.get(kind.kind, {})
