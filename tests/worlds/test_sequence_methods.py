@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from betahead.beta.control_levels import NoiseBeta
 from betahead.compare.cells import world_of
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import resolve
@@ -98,6 +99,19 @@ def test_controllers_act_within_the_steps_of_a_run(cache):
     name = "rule:quantile_controller"
     moved = longer.run(name, [configuration(name)], [0], split="eval").log_beta
     assert (np.abs(moved - math.log(0.3)) > 1e-4).all()
+
+
+def test_the_noise_of_a_control_is_drawn_anew_for_every_seed(world, monkeypatch):
+    seen = []
+    moved = NoiseBeta.moved
+
+    def watched(self, log_beta, mean, spread):
+        seen.append(self.seed)
+        return moved(self, log_beta, mean, spread)
+
+    monkeypatch.setattr(NoiseBeta, "moved", watched)
+    world.run("noise:joint_plus", [configuration("noise:joint_plus")], [3, 4], split="eval")
+    assert set(seen) == {3, 4}
 
 
 def test_a_run_repeats_and_a_renamed_copy_is_the_same_and_another_seed_is_not(world):

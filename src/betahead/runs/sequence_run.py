@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
+from betahead.beta.control_levels import NoiseBeta
 from betahead.beta.rule import BetaRule, Need
 from betahead.errors import TrainingError
 from betahead.runs.sequence_lessons import Lessons
@@ -80,12 +81,14 @@ def trained_run(
         sampled: how the policy is scored.
         settings: sizes.
         learning_rate: of the policy.
-        seed: of the pairs, their order and the samples.
+        seed: of the pairs, their order and the samples, and of the draws of a rule that has some.
         lessons: what is changed about the pairs.
         loss: a name of `betahead.losses.table.LOSSES`.
         label_smoothing: of the loss.
         held_out: pairs for the measures, by `HeldOut`.
     """
+    if isinstance(rule, NoiseBeta):
+        rule.seed = seed
     pairs = start.world.pairs(settings.pairs, seed, "train")
     policy: Any = AutoModelForCausalLM.from_pretrained(start.folder, dtype="float32")
     along = SampledScores(sampled, settings.scored_steps, seed=seed)
