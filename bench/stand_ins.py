@@ -27,7 +27,7 @@ def fill_in() -> list[str]:
         What was filled in.
     """
     contents: dict[str, dict[str, Any]] = {
-        "jaxtyping": dict.fromkeys(("Float", "Int", "Bool"), _Shaped),
+        "jaxtyping": dict.fromkeys(("Float", "Int", "Bool", "Shaped"), _Shaped),
         "peft": {"PeftModel": type("PeftModel", (nn.Module,), {})},
     }
     filled = [name for name in contents if missing(name)]

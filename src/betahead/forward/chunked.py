@@ -116,11 +116,11 @@ class _ChunkedLogps(torch.autograd.Function):
                 _part(hidden[here], *_cut(weight, bias, words), labels[here] - words.start, scale, softcap)
                 for words in _spans(weight.shape[0], wide)
             )
-            own, total = next(parts)
-            for more, normal in parts:  # a label is in one part; in the others it counts nothing
-                own, total = own + more, torch.logaddexp(total, normal)
+            own, base, total = next(parts)
+            for within, normal, more in parts:  # a label is in one part, and counts nothing in the others
+                own, base, total = own + within, base + normal, torch.logaddexp(total, more)
             totals[here] = total
-            logps[here] = own - total
+            logps[here] = own + (base - total)  # nothing is added where there is one part alone
         ctx.save_for_backward(hidden, weight, bias, labels, totals)
         ctx.scale, ctx.softcap, ctx.size, ctx.tied = scale, softcap, size, tied
         return logps
@@ -182,15 +182,19 @@ def _cut(weight: Tensor, bias: Tensor | None, words: slice) -> tuple[Tensor, Ten
 
 def _part(
     states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor]:
-    """Each label's logit, 0 for one that is not among these words, and log Σ exp of the logits."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each label's log-probability among these words, log Σ exp of their logits, and the latter once more.
+
+    The first two are 0 for a label that is not one of the words.
+    """
     logits = shaped_logits(_raw(states, weight, bias), scale, softcap)
     # One fused pass over the logits, several times quicker than logsumexp on a CPU.
     normal = torch.log_softmax(logits, dim=-1)
     total = logits.amax(dim=-1) - normal.amax(dim=-1)
     at = labels.clamp(0, weight.shape[0] - 1)
-    own = logits.gather(-1, at.unsqueeze(-1)).squeeze(-1)
-    return own.masked_fill(at != labels, 0.0), total
+    elsewhere = at != labels
+    own = normal.gather(-1, at.unsqueeze(-1)).squeeze(-1)
+    return own.masked_fill(elsewhere, 0.0), total.masked_fill(elsewhere, 0.0), total
 
 
 def _excess(
