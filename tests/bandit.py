@@ -15,9 +15,10 @@ _SPLITS = {"eval": 1, "test": 2}
 class GaussianBandit:
     """Per prompt the action's mean μ moves from 0 towards 1: gold 1 − (μ − 1)², KL μ²/2, exact.
 
-    A policy with β ends at the optimum of gold − β·KL, μ* = 2/(2 + β), after n gradient steps of a learning rate η
-    (μ is then μ*·(1 − (1 − η)^n)); noise of a seed moves every prompt. `shifted` gains `gain` in gold wherever it has
-    moved; `copy` is `fixed` under another name; `unstable` diverges at large learning rates.
+    A policy with β ends at the optimum of gold − β·KL, μ* = 2/(2 + β), after n gradient steps of a learning rate η (μ
+    is then μ*·(1 − (1 − η)^n)); noise of a seed moves every prompt. `shifted` gains `gain` in gold wherever it has
+    moved, and `matched:shifted`, a control that has all of its gain, does too; `copy` is `fixed` under another name;
+    `unstable` diverges at large learning rates.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class GaussianBandit:
             method("copy"),
             method("shifted", placebo="permuted:shifted", axes=(knob,)),
             method("permuted:shifted", axes=(knob,)),
+            method("matched:shifted", axes=(knob,)),
             method("unstable"),
             method("oracle", needs_truth=True),
         )
@@ -67,7 +69,7 @@ class GaussianBandit:
         gold = 1.0 - (mean - 1.0) ** 2
         moved = np.minimum(np.abs(mean) / 0.1, 1.0)
         gold = gold + 0.02 * noise * moved
-        if method in {"shifted", "oracle"}:
+        if method in {"shifted", "matched:shifted", "oracle"}:
             gold = gold + self.gain * moved
         finite = np.ones(mean.shape[:2], dtype=bool)
         if method == "unstable":

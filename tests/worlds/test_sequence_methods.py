@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from betahead.beta.control_levels import NoiseBeta
 from betahead.compare.cells import world_of
 from betahead.compare.plan import load_plan
 from betahead.compare.resolved import resolve
@@ -37,6 +38,8 @@ GIVEN |= {"noisy_over_clean": 4.0, "kept_noise": 0.3}
 CONTROLS = {"permuted", "noise", "flipped", "matched"}
 # One of every kind; the rest are made of the same parts.
 QUICK = {"fixed", "perspective_quadratic", "weight_oracle", "noise:joint_plus", "rule:beta_dpo", "loss:ipo"}
+# These need something of their own: a live reference, samples, a label smoothing.
+QUICK |= {"rule:epsilon_dpo", "rule:kl_controller", "loss:exo_pair"}
 
 
 def configuration(method, **changes):
@@ -80,6 +83,35 @@ def test_every_method_trains_and_is_scored_from_the_reference_on(method, world, 
     elif control != "rule":
         np.testing.assert_allclose(there, math.log(0.3), rtol=1e-6)
     assert there.size == (6 if method == "weight_oracle" else 8)
+
+
+def test_a_loss_that_needs_a_smoothing_has_one_and_is_not_dpo_under_another_name(world):
+    runs = [world.run(name, [configuration(name)], [0], split="eval").kl for name in ("fixed", "loss:robust")]
+    assert not np.array_equal(*runs)
+
+
+def test_controllers_act_within_the_steps_of_a_run(cache):
+    steps = SequenceSettings().steps
+    quantile, kl = (SEQUENCE_METHODS[f"rule:{kind}_controller"].rule(GIVEN) for kind in ("quantile", "kl"))
+    assert quantile.warmup <= steps // 10 and kl.kl_sampling.every <= steps // 10
+    # 14 steps: two after the warm-up.
+    longer = sequence_method_world(replace(TINY, pairs=112), cache=cache)
+    name = "rule:quantile_controller"
+    moved = longer.run(name, [configuration(name)], [0], split="eval").log_beta
+    assert (np.abs(moved - math.log(0.3)) > 1e-4).all()
+
+
+def test_the_noise_of_a_control_is_drawn_anew_for_every_seed(world, monkeypatch):
+    seen = []
+    moved = NoiseBeta.moved
+
+    def watched(self, log_beta, mean, spread):
+        seen.append(self.seed)
+        return moved(self, log_beta, mean, spread)
+
+    monkeypatch.setattr(NoiseBeta, "moved", watched)
+    world.run("noise:joint_plus", [configuration("noise:joint_plus")], [3, 4], split="eval")
+    assert set(seen) == {3, 4}
 
 
 def test_a_run_repeats_and_a_renamed_copy_is_the_same_and_another_seed_is_not(world):
@@ -179,11 +211,11 @@ def test_kl_targets_are_the_protocols_and_placebos_are_methods(world):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda w: w.run("dpo", [], [0], split="eval"), "`method` must be one of fixed, perspective_quadratic, "),
+        (lambda w: w.run("dpo", [], [0], split="eval"), "`method` must be one of fixed, weight_oracle, "),
         (
             lambda w: w.run("fixed", [GIVEN], [0], split="eval"),
             "`configurations` of fixed must each hold learning_rate, beta, but hold "
-            "learning_rate, beta, beta_learning_rate, rho instead.",
+            "learning_rate, beta, beta_learning_rate, rho, noisy_over_clean, kept_noise instead.",
         ),
         (
             lambda w: w.run("fixed", [{"learning_rate": 0.0, "beta": 0.1}], [0], split="eval"),

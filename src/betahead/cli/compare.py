@@ -89,7 +89,7 @@ def compare(
         Board(resolved, url).close()  # refuses and creates before others start
     with _progress(resolved) as show:
         if workers > 1 and finished_evidence(resolved, folder) is None:
-            with helpers(plan, url, workers - 1):
+            with helpers(plan, url, workers - 1, folder):
                 evidence = compared(resolved, folder, url, command_line(), show)
         else:
             evidence = compared(resolved, folder, url, command_line(), show)

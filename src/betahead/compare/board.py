@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from betahead.compare.code import Code
 from betahead.compare.database import opened
 from betahead.compare.items import Item
-from betahead.compare.resolved import ResolvedPlan, final_seeds_of
+from betahead.compare.resolved import ResolvedPlan
 from betahead.compare.score import Scores, from_text, to_text
 from betahead.errors import ConfigError
 
@@ -153,19 +153,19 @@ class Board:
             )
 
     def _refuse_spent_seeds(self) -> None:
-        """Final seeds on which another plan of this storage has opened its test are not fresh any more."""
+        """Seeds of which another plan of this storage that has opened its test made finals, or mine from its pool."""
         mine = self.resolved.plan
         for study in self._storage.get_all_studies():
             attributes = study.user_attrs
             if study.study_name == mine.name or "test_opened" not in attributes:
                 continue
             theirs = json.loads(attributes["plan"])["plan"]
-            both = set(self.resolved.final_seeds) & set(final_seeds_of(theirs["seed"], theirs["finals"]["seeds"]))
+            both = self.resolved.spent_by(theirs["seed"], theirs["pool"]["seeds"], theirs["finals"]["seeds"])
             cells = sorted({*mine.cells} & {*theirs["cells"]})
             if both and cells:
                 raise ConfigError(
-                    f"`seed` of the plan {mine.name} must give it fresh final seeds, but is {mine.seed}: the plan "
-                    f"{study.study_name} in the same storage has opened its test on {len(both)} of them in {cells[0]}; "
+                    f"`seed` of the plan {mine.name} must give it fresh seeds, but is {mine.seed}: the plan "
+                    f"{study.study_name} in the same storage has tuned or tested on {len(both)} of them in {cells[0]}; "
                     "take another `seed`."
                 )
 

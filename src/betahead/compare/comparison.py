@@ -109,13 +109,21 @@ def storage_of(folder: Path) -> str:
 
 
 @contextmanager
-def helpers(plan: Path, url: str, count: int) -> Generator[None]:
-    """So many more processes on this machine that work on the comparison meanwhile."""
+def helpers(plan: Path, url: str, count: int, folder: Path) -> Generator[None]:
+    """So many more processes on this machine that work on the comparison meanwhile.
+
+    Args:
+        plan: the plan's file.
+        url: of the storage.
+        count: how many.
+        folder: of the comparison, where `workers.log` takes what they say on stderr.
+    """
     words = [sys.executable, "-m", "betahead", "compare", str(plan), "--worker", "--storage", url]
-    started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for one in started:
-            one.terminate()
-            one.wait()
+    with (folder / "workers.log").open("ab") as log:
+        started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log) for _ in range(count)]
+        try:
+            yield
+        finally:
+            for one in started:
+                one.terminate()
+                one.wait()

@@ -7,6 +7,9 @@ from betahead.compare.plan import ComparisonSection, Plan
 from betahead.errors import ConfigError
 from betahead.worlds.outcome import WorldMethod
 
+CONTROLS = ("permuted", "noise", "flipped", "matched")
+"""What a name begins with whose method is another one, its β changed so that it tells no prompts apart as before."""
+
 
 def refuse_parts(plan: Plan, declared: Mapping[str, WorldMethod]) -> None:
     """Every claim and the headroom must name methods of the plan that may play their parts.
@@ -16,8 +19,8 @@ def refuse_parts(plan: Plan, declared: Mapping[str, WorldMethod]) -> None:
         declared: what the worlds say of each method.
 
     Raises:
-        ConfigError: a name that is not among the plan's methods, a claim without its controls, or a method that reads
-            the truth of its world where a contender is asked for.
+        ConfigError: a name that is not among the plan's methods, a claim without its controls, a placebo
+            that is no control of A, or a method that reads the truth of its world where a contender is asked for.
     """
     for one in plan.comparisons:
         _refuse_claim(plan, one, declared)
@@ -42,16 +45,26 @@ def _refuse_claim(plan: Plan, one: ComparisonSection, declared: Mapping[str, Wor
         )
     if one.claim != "mechanism":
         return
-    for role, name in (
-        ("parent", one.parent or declared[one.a].parent),
-        ("placebo", one.placebo or declared[one.a].placebo),
-    ):
+    parent, placebo = one.parent or declared[one.a].parent, one.placebo or declared[one.a].placebo
+    for role, name in (("parent", parent), ("placebo", placebo)):
         if name is None:
             raise ConfigError(
                 f"`comparisons` claims a mechanism for {one.a}, which has no {role}; name one with `{role}: METHOD`, "
                 "or say `claim: better`."
             )
         _refuse_absent(plan, name, f"comparisons ({role} of {one.a})")
+    controls = (declared[one.a].placebo, *(f"{kind}:{one.a}" for kind in CONTROLS))
+    if placebo not in controls or placebo in (one.b, parent):
+        raise ConfigError(
+            f"`comparisons` claims a mechanism for {one.a}, whose placebo must be a control of it "
+            f"({', '.join(f'{kind}:{one.a}' for kind in CONTROLS)}) other than its opponent {one.b} and its parent "
+            f"{parent}, but is {placebo} instead."
+        )
+    if parent == one.a:
+        raise ConfigError(
+            f"`comparisons` claims a mechanism for {one.a}, whose parent must be another method, "
+            f"but is {parent} instead."
+        )
 
 
 def _refuse_absent(plan: Plan, name: str, where: str) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from betahead.compare.items import first_item, run_item
 from betahead.compare.judged import rules_of
+from betahead.compare.plan import ComparisonSection
 from betahead.compare.reach import chance_of_better, chance_of_equivalent, sds_for_better, sds_for_equivalent
-from betahead.compare.resolved import ResolvedPlan, family_sentence
+from betahead.compare.resolved import ResolvedPlan, Test, family_sentence
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, minimum_detectable_effect
 
@@ -42,7 +43,9 @@ class ClaimForecast:
 
     Args:
         tests: the pairs that its claim needs.
-        chances: for the median SD of the plan, and the largest one; none where no SD is known.
+        chances: for the median SD of the plan, and the largest one, in a cell that is not among `same_runs`; none where
+            no SD is known, or no such cell is there.
+        same_runs: cells in which one of its tests is of the very same runs under another name, so that p is 1.
     """
 
     a: str
@@ -50,6 +53,7 @@ class ClaimForecast:
     claim: str
     tests: int
     chances: tuple[Chance, ...]
+    same_runs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +133,21 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         sd_for_better=2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family),
         sd_for_equivalent=plan.rope / sds_for_equivalent(finals, alpha=plan.alpha, family=family),
         one_search=plan.pool.trials == plan.pool.configurations,
-        claims=tuple(
-            ClaimForecast(
-                a=one.a,
-                b=one.b,
-                claim=one.claim,
-                tests=len(resolved.opponents(one)),
-                chances=_chances(resolved, len(resolved.opponents(one))),
-            )
-            for one in plan.comparisons
-        ),
+        claims=tuple(_claim(resolved, one) for one in plan.comparisons),
+    )
+
+
+def _claim(resolved: ResolvedPlan, one: ComparisonSection) -> ClaimForecast:
+    opponents = resolved.opponents(one)
+    tests = {Test(a=one.a, b=other) for other in opponents}
+    same = tuple(cell for cell in resolved.plan.cells if any((test, cell) in resolved.left_out for test in tests))
+    return ClaimForecast(
+        a=one.a,
+        b=one.b,
+        claim=one.claim,
+        tests=len(opponents),
+        chances=_chances(resolved, len(opponents)) if len(same) < len(resolved.plan.cells) else (),
+        same_runs=same,
     )
 
 
@@ -177,12 +186,13 @@ def sentences(found: Forecast) -> list[str]:
             "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ; "
             "`pool.trials` below `pool.configurations` mends it"
         )
-    if not found.claims[0].chances:
+    if not any(one.chances for one in found.claims):
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
     for one in found.claims:
         about = f"{one.a} against {one.b}, claim {one.claim}, {one.tests} test{'s'[: one.tests > 1]}"
         word = "shown" if one.claim == "mechanism" else "better"
-        lines.append("; ".join([about, *_reached(word, one.chances)]))
+        same = f"the very same runs under another name in {', '.join(one.same_runs)}, so p is 1 and it is never {word}"
+        lines.append("; ".join([about, *_reached(word, one.chances), *([same] if one.same_runs else [])]))
     return lines
 
 

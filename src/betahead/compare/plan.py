@@ -13,7 +13,7 @@ from betahead.errors import ConfigError
 from betahead.runs.complaints import complaint
 from betahead.runs.section import Count, Positive, Section, Text, left_out
 from betahead.runs.yaml_text import Document, read_yaml
-from betahead.stats.paired import smallest_p
+from betahead.stats.paired import EXACT_UNITS, FLIPS, smallest_p
 from betahead.stats.power import can_reach, smallest_units
 from betahead.worlds.measures import MEASURES, Better
 
@@ -270,14 +270,21 @@ def plan_of(document: Document) -> Plan:
 
 
 def refuse_too_few_finals(finals: int, tests: int, alpha: float) -> None:
-    """A sign-flip test of n units has no p below 2^(1−n); one that cannot reach alpha/tests has its answer already.
+    """A sign-flip test has no p below `smallest_p`; one that cannot reach alpha/tests has its answer already.
 
     Raises:
         ConfigError: names the number that would do.
     """
-    if not can_reach(finals, comparisons=tests, alpha=alpha):
+    if can_reach(finals, comparisons=tests, alpha=alpha):
+        return
+    if finals > EXACT_UNITS:
         raise ConfigError(
-            f"`finals.seeds` must be at least {smallest_units(comparisons=tests, alpha=alpha)} for {tests} tests at "
-            f"alpha {alpha:g}, because the smallest p of n finals is 2^(1-n), but is {finals} instead "
-            f"(smallest p {smallest_p(finals):.2g} against {alpha / tests:.2g}); no comparison could be called better."
+            f"`finals.seeds` must be at most {EXACT_UNITS} for {tests} tests at alpha {alpha:g}, because with more p "
+            f"is counted over {FLIPS:,} random flips, but is {finals} instead (smallest p {smallest_p(finals):.2g} "
+            f"against {alpha / tests:.2g}); no comparison could be called better."
         )
+    raise ConfigError(
+        f"`finals.seeds` must be at least {smallest_units(comparisons=tests, alpha=alpha)} for {tests} tests at "
+        f"alpha {alpha:g}, because the smallest p of n finals is 2^(1-n), but is {finals} instead "
+        f"(smallest p {smallest_p(finals):.2g} against {alpha / tests:.2g}); no comparison could be called better."
+    )

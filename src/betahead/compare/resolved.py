@@ -28,7 +28,8 @@ from betahead.worlds.outcome import MethodWorld, WorldMethod
 # Raised when the protocol changes what a plan's results are, or what the storage holds of them.
 PROTOCOL = 3
 
-# Tuning seeds count from here, final seeds from there: they share none.
+# Final seeds count from here, tuning seeds from 0: those of one plan share none, but those of a plan whose `seed` is
+# 1000 larger do, which a storage of both refuses.
 _FINALS_FROM = 1_000_000
 
 Role = Literal["opponent", "parent", "placebo"]
@@ -64,13 +65,18 @@ class ResolvedPlan:
     @property
     def tuning_seeds(self) -> tuple[int, ...]:
         """Seeds of the pool."""
-        start = 1000 * self.plan.seed
-        return tuple(range(start, start + self.plan.pool.seeds))
+        return tuple(tuning_seeds_of(self.plan.seed, self.plan.pool.seeds))
 
     @property
     def final_seeds(self) -> tuple[int, ...]:
         """Seeds of the finals: none of them is a tuning seed."""
         return tuple(final_seeds_of(self.plan.seed, self.plan.finals.seeds))
+
+    def spent_by(self, seed: int, tuning: int, finals: int) -> frozenset[int]:
+        """Seeds that this plan and another share, where they are finals of either; both may tune on the same."""
+        tuned, opened = tuning_seeds_of(seed, tuning), final_seeds_of(seed, finals)
+        mine = frozenset(self.final_seeds)
+        return mine.intersection([*tuned, *opened]) | frozenset(opened).intersection(self.tuning_seeds)
 
     @property
     def metrics(self) -> tuple[MetricName, ...]:
@@ -185,6 +191,11 @@ def family_sentence(resolved: ResolvedPlan) -> str:
     if resolved.left_out:
         said += f", without {len(resolved.left_out)} of a method with the very same runs under another name"
     return f"the family that Holm corrects: {said}"
+
+
+def tuning_seeds_of(seed: int, seeds: int) -> range:
+    """The seeds of the pool of a plan with that seed."""
+    return range(1000 * seed, 1000 * seed + seeds)
 
 
 def final_seeds_of(seed: int, finals: int) -> range:

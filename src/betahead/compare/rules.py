@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.special import stdtr, stdtrit
 
 from betahead.stats.bootstrap import REPLICATES
+from betahead.stats.paired import EXACT_UNITS, FLIPS
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -70,7 +71,7 @@ def said_of(
     Source:
         This package. Interval: that of Student's t with the degrees of freedom of `stats.paired.paired_interval`,
         whose resamples have this spread; p: the t test that a sign-flip test of many units tends to, and never below
-        the 2^(1−n) that it can show.
+        the `smallest_p` that it can show.
     """
     n = np.asarray(finals, dtype=np.float64)
     of_finals = np.square(spread) / (n - 1.0)
@@ -78,7 +79,7 @@ def said_of(
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0.0, 0.0, np.abs(mean) / np.sqrt(of_finals))
         share = np.where(variance > 0.0, of_finals / variance, 1.0)
-    p = np.maximum(2.0 * stdtr(n - 1.0, -t), 2.0 ** (1.0 - n))
+    p = np.maximum(2.0 * stdtr(n - 1.0, -t), np.where(n <= EXACT_UNITS, 2.0 ** (1.0 - n), 1.0 / (1 + FLIPS)))
     error = np.sqrt(variance)
     freedom = 1.0 / (share**2 / (n - 1.0) + (1.0 - share) ** 2 / max(prompts - 1, 1))
     clear = (np.abs(mean) > stdtrit(freedom, 1.0 - rules.alpha / 2.0) * error) & (np.abs(mean) >= rules.rope)

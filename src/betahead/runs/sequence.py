@@ -99,6 +99,7 @@ class _SequenceWorld:
                 learning_rate=values["learning_rate"],
                 seed=seed,
                 loss=row.loss,
+                label_smoothing=row.label_smoothing,
                 lessons=row.lessons(values, self._world.topics),
                 held_out=held_out,
             )

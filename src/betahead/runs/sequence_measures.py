@@ -151,8 +151,11 @@ class SequenceMeasures(TrainerCallback):
         with evaluating(trainer.model), torch.no_grad():
             for first in range(0, len(data), _AT_ONCE):
                 batch = trainer.collate([data[row] for row in range(first, min(first + _AT_ONCE, len(data)))])
-                output = trainer.model(**on_device(batch, trainer.args.device))
+                # A rule that asks the reference at every step has no columns of it in the data.
+                batch = trainer.scoring.completed(on_device(batch, trainer.args.device), trained=True)
+                output = trainer.model(**batch)
                 for name in ("margin", "beta", "chosen_logps", "rejected_logps"):
                     found.setdefault(name, []).extend(output[name].tolist())
-        reference = {name: list(data[name]) for name in ("ref_chosen_logps", "ref_rejected_logps")}
-        return {name: np.asarray(values, dtype=np.float64) for name, values in {**found, **reference}.items()}
+                for name in ("ref_chosen_logps", "ref_rejected_logps"):
+                    found.setdefault(name, []).extend(batch[name].tolist())
+        return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}

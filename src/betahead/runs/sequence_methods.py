@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +52,8 @@ class SequenceMethod:
         rule: decides β.
         lessons: what it changes about the training pairs, given the truth about topics.
         loss: a name of `betahead.losses.table.LOSSES`.
+        label_smoothing: of the loss.
+        settings: of the rule, other than its defaults and its β.
         same_as: the method whose very runs these are; None where they are its own.
     """
 
@@ -59,11 +61,14 @@ class SequenceMethod:
     rule: Callable[[Values], BetaRule]
     lessons: LessonsOf = _as_they_are
     loss: str = "sigmoid"
+    label_smoothing: float = 0.0
+    settings: Mapping[str, int] = field(default_factory=dict[str, int])
     same_as: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What the row declares, as plain values; the code behind it is named by the digest of the code."""
-        return {**asdict(self.described), "loss": self.loss, "same_as": self.same_as}
+        own = ("loss", "label_smoothing", "same_as")
+        return {**asdict(self.described), **{name: getattr(self, name) for name in own}, "settings": {**self.settings}}
 
 
 def _fixed(values: Values) -> BetaRule:
@@ -196,13 +201,21 @@ def _controlled(kind: str, method: SequenceMethod) -> SequenceMethod:
     )
 
 
+# Defaults for runs of thousands of steps, which would not act in the 120 of this world, or hardly.
+_SETTINGS: Mapping[str, Mapping[str, int]] = {"quantile_controller": {"warmup": 12}, "kl_controller": {"kl_every": 5}}
+# At 0 the one is infinite and the other is `sigmoid`; 1e-3 is what the former's paper recommends.
+_SMOOTHING: Mapping[str, float] = {"exo_pair": 1e-3, "robust": 0.1}
+
+
 def _registered(kind: type[BetaRule]) -> SequenceMethod:
-    """A rule that a config can name, with its own defaults; the axis `beta` is its β, or where that starts."""
+    """A rule that a config can name, with its own defaults where these suit; `beta` is where its β starts."""
     level = "beta" if "beta" in inspect.signature(kind).parameters else "initial_beta"
     card = kind.card
+    settings = _SETTINGS.get(kind.kind, {})
     return SequenceMethod(
         described=_described(f"rule:{kind.kind}", f"{card.title}: {card.formula}", parent="fixed"),
-        rule=lambda values: kind(**{level: values["beta"]}),
+        rule=lambda values: kind(**{level: values["beta"], **settings}),
+        settings=settings,
     )
 
 
@@ -214,7 +227,15 @@ _RULES = [
     if kind not in (FixedBeta, LearnedBeta) and kind.columns <= {"strength"} and kind().margin_of == "reference"
 ]
 _LOSSES = [
-    SequenceMethod(described=_described(f"loss:{name}", f"one β, {row.formula}"), rule=_fixed, loss=name)
+    SequenceMethod(
+        described=_described(
+            f"loss:{name}",
+            f"one β, {row.formula}" + (f", e = {_SMOOTHING[name]:g}" if name in _SMOOTHING else ""),
+        ),
+        rule=_fixed,
+        loss=name,
+        label_smoothing=_SMOOTHING.get(name, 0.0),
+    )
     for name, row in LOSSES.items()
     if name != "sigmoid" and row.needs_reference
 ]

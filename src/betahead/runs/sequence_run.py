@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
+from betahead.beta.control_levels import NoiseBeta
 from betahead.beta.rule import BetaRule, Need
 from betahead.errors import TrainingError
 from betahead.runs.sequence_lessons import Lessons
@@ -69,6 +70,7 @@ def trained_run(
     seed: int,
     lessons: Lessons,
     loss: str,
+    label_smoothing: float,
     held_out: Mapping[str, Sequence[WorldPair]],
 ) -> SequenceRun:
     """Train once; score and measure along the way.
@@ -79,18 +81,29 @@ def trained_run(
         sampled: how the policy is scored.
         settings: sizes.
         learning_rate: of the policy.
-        seed: of the pairs, their order and the samples.
+        seed: of the pairs, their order and the samples, and of the draws of a rule that has some.
         lessons: what is changed about the pairs.
         loss: a name of `betahead.losses.table.LOSSES`.
+        label_smoothing: of the loss.
         held_out: pairs for the measures, by `HeldOut`.
     """
+    if isinstance(rule, NoiseBeta):
+        rule.seed = seed
     pairs = start.world.pairs(settings.pairs, seed, "train")
     policy: Any = AutoModelForCausalLM.from_pretrained(start.folder, dtype="float32")
     along = SampledScores(sampled, settings.scored_steps, seed=seed)
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = DPOTrainer(
             policy,
-            args=_arguments(Path(nowhere), settings, loss, rule, learning_rate, seed),
+            args=_arguments(
+                Path(nowhere),
+                settings,
+                rule,
+                loss_type=loss,
+                label_smoothing=label_smoothing,
+                learning_rate=learning_rate,
+                seed=seed,
+            ),
             train_dataset=lessons.training_data(pairs),
             eval_dataset={part: lessons.data(of_part) for part, of_part in held_out.items()},
             processing_class=start.tokenizer,
@@ -113,19 +126,15 @@ def trained_run(
     )
 
 
-def _arguments(
-    folder: Path, settings: SequenceSettings, loss: str, rule: BetaRule, learning_rate: float, seed: int
-) -> DPOConfig:
+def _arguments(folder: Path, settings: SequenceSettings, rule: BetaRule, **given: Any) -> DPOConfig:
     return DPOConfig(
+        **given,
         output_dir=str(folder),
-        loss_type=loss,
         # Such a rule asks the reference at every step.
         precompute_ref_log_probs=Need.PERTURBED not in rule.of_reference,
-        seed=seed,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_pairs,
         per_device_eval_batch_size=32,
-        learning_rate=learning_rate,
         # A constant rate: a checkpoint is then the end of a shorter run.
         lr_scheduler_type="constant",
         max_length=settings.reference.row_tokens,

@@ -204,7 +204,8 @@ def topic_log_beta(trainer: DPOTrainer, topics: Sequence[str]) -> Float[np.ndarr
     with evaluating(trainer.model), torch.no_grad():
         for first in range(0, len(data), _AT_ONCE):
             batch = trainer.collate([data[row] for row in range(first, min(first + _AT_ONCE, len(data)))])
-            found.extend(trainer.model(**on_device(batch, trainer.args.device))["beta"].log().tolist())
+            batch = trainer.scoring.completed(on_device(batch, trainer.args.device), trained=True)
+            found.extend(trainer.model(**batch)["beta"].log().tolist())
     domains = np.array(data["domain"])
     by_topic = [np.array(found)[domains == topic] for topic in topics]
     return np.array([values.mean() if values.size else np.nan for values in by_topic])

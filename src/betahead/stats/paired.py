@@ -147,9 +147,13 @@ def equivalence(
 
 
 def smallest_p(units: int) -> float:
-    """The smallest two-sided p that a sign-flip test of so many units can give, 2^(1−n); 1/32 for 6 units."""
+    """The smallest two-sided p that a sign-flip test of so many units can give: 1/32 for 6 units.
+
+    Up to `EXACT_UNITS` units 2^(1−n); beyond that the p of `sign_flip_p` is one of `FLIPS` random flips and the
+    observed, 1/(`FLIPS` + 1).
+    """
     assert units > 0, units
-    return 2.0 ** (1 - units)
+    return 2.0 ** (1 - units) if units <= EXACT_UNITS else 1.0 / (1 + FLIPS)
 
 
 def sign_flip_p(differences: Float[np.ndarray, " units"], *, seed: int = 0, flips: int = FLIPS) -> float:
@@ -164,8 +168,8 @@ def sign_flip_p(differences: Float[np.ndarray, " units"], *, seed: int = 0, flip
         flips: random flips beyond `EXACT_UNITS` units.
 
     Returns:
-        At least 2^(1−n), reached when all differences have one sign; 1 where they sum to 0. A difference of 0 stays in:
-        (1, 2, 3) gives 1/4, (1, 2, 3, 0) too.
+        At least `smallest_p`, 2^(1−n) where it is exact, reached when all differences have one sign; 1 where they sum
+        to 0. A difference of 0 stays in: (1, 2, 3) gives 1/4, (1, 2, 3, 0) too.
 
     Source:
         Fisher 1935, The Design of Experiments, section 21; halves: Horowitz and Sahni 1974, Journal of the ACM 21,

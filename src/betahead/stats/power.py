@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
-from betahead.stats.paired import smallest_p
+from betahead.stats.paired import EXACT_UNITS, smallest_p
 
 ALPHA = 0.05
 POWER = 0.8
@@ -24,9 +24,10 @@ _NODES = 512
 
 
 def can_reach(units: int, *, comparisons: int = 1, alpha: float = ALPHA) -> bool:
-    """Whether a sign-flip test of so many units can reach alpha after Holm: 2^(1−n) ≤ alpha/comparisons.
+    """Whether a sign-flip test of so many units can reach alpha after Holm: `smallest_p` ≤ alpha/comparisons.
 
     The smallest of k p-values must reach alpha/k; a plan for which this is False cannot say "better", whatever happens.
+    More than `EXACT_UNITS` fail again where k is thousands, because their p is one of random flips.
 
     Source:
         Holm 1979; `sign_flip_p`.
@@ -36,13 +37,13 @@ def can_reach(units: int, *, comparisons: int = 1, alpha: float = ALPHA) -> bool
 
 
 def smallest_units(*, comparisons: int = 1, alpha: float = ALPHA) -> int:
-    """The fewest units for which `can_reach` holds: 6 for one comparison at .05, 8 for five.
+    """The fewest units for which `can_reach` holds: 6 for one comparison at .05, 8 for five; `EXACT_UNITS` at most.
 
     Source:
         As for `can_reach`.
     """
     units = 1
-    while not can_reach(units, comparisons=comparisons, alpha=alpha):
+    while units < EXACT_UNITS and not can_reach(units, comparisons=comparisons, alpha=alpha):
         units += 1
     return units
 

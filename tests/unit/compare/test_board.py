@@ -161,15 +161,27 @@ def test_final_seeds_on_which_another_plan_opened_its_test_are_refused(open_boar
     with pytest.raises(ConfigError) as refused:
         open_board(resolved_of(other))
     assert str(refused.value) == (
-        "`seed` of the plan other must give it fresh final seeds, but is 0: the plan small in the same storage has "
-        "opened its test on 8 of them in bandit/one; take another `seed`."
+        "`seed` of the plan other must give it fresh seeds, but is 0: the plan small in the same storage has "
+        "tuned or tested on 8 of them in bandit/one; take another `seed`."
     )
-    with pytest.raises(ConfigError, match="must give it fresh final seeds, but is 0: the plan small"):
+    with pytest.raises(ConfigError, match="must give it fresh seeds, but is 0: the plan small"):
         early.open_test()
     assert early.test_opened is None
     open_board(resolved_of(PLAN.replace("name: small", "name: third") + "seed: 1\n")).open_test()
     open_board(resolved_of(PLAN.replace("name: small", "name: elsewhere").replace("bandit/one", "bandit/two")))
     assert open_board(resolved_of()).test_opened is not None
+
+
+@pytest.mark.parametrize(("opened", "mine"), [(0, 1000), (1000, 0)])
+def test_finals_of_one_plan_are_no_tuning_seeds_of_another(open_board, opened, mine):
+    first, second = (PLAN.replace("name: small", f"name: plan-{seed}") + f"seed: {seed}\n" for seed in (opened, mine))
+    open_board(resolved_of(first)).open_test()
+    with pytest.raises(
+        ConfigError, match=f"must give it fresh seeds, but is {mine}: the plan plan-{opened} in the same"
+    ):
+        open_board(resolved_of(second))
+    # Two plans may tune on the same seeds, as long as nobody's finals are among them.
+    assert set(resolved_of(first).final_seeds).isdisjoint(resolved_of(second).final_seeds)
 
 
 def test_several_plans_share_a_storage_by_their_names(open_board):

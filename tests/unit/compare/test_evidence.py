@@ -26,7 +26,7 @@ FULL = """\
 name: full
 question: What does a comparison of everything look like?
 cells: [bandit/one, bandit/shared]
-methods: {fixed: {}, copy: {}, shifted: {}, "permuted:shifted": {}, unstable: {}, oracle: {}}
+methods: {fixed: {}, copy: {}, shifted: {}, "permuted:shifted": {}, "matched:shifted": {}, unstable: {}, oracle: {}}
 axes:
   learning_rate: {low: 0.02, high: 0.3}
   beta: {low: 0.1, high: 2.0}
@@ -36,7 +36,7 @@ metric: {secondary: [gold_minus_kappa_kl, win_rate]}
 rope: 0.01
 comparisons:
   - {a: shifted, b: fixed, claim: mechanism}
-  - {a: shifted, b: copy, claim: mechanism, placebo: oracle}
+  - {a: shifted, b: copy, claim: mechanism, placebo: "matched:shifted"}
   - {a: copy, b: fixed}
   - {a: unstable, b: fixed}
   - {a: oracle, b: fixed, claim: bound}
@@ -94,7 +94,7 @@ def test_claims_are_counted_over_cells_in_plain_words(evidence):
 def test_a_mechanism_that_is_not_shown_names_whom_it_does_not_beat_and_how_far_its_beta_differs(evidence):
     claim = evidence.claims[1]
     assert [cell.no_better_than for cell in claim.cells] == [["placebo"], ["placebo"]]
-    assert claim.cells[0].against == {"copy": "better", "fixed": "better", "oracle": "equivalent"}
+    assert claim.cells[0].against == {"copy": "better", "fixed": "better", "matched:shifted": "equivalent"}
     assert [cell.beta_ratio for cell in claim.cells] == pytest.approx([1.0, 1.0])
     text = markdown_of(evidence)
     assert "| not shown: no better than its placebo (β ×1) |" in text

@@ -7,6 +7,7 @@ import pytest
 from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.cells import world_of
+from betahead.compare.forecast import forecast, sentences
 from betahead.compare.judged import judge
 from betahead.compare.markdown import markdown_of
 from betahead.compare.plan import load_plan
@@ -97,3 +98,19 @@ def test_a_world_knows_which_of_its_methods_are_fixed_beta(cell, same):
     world = world_of(cell)
     found = {name for name in world.methods() if world.runs_of(name) == "fixed"} - {"fixed", "matched:oracle"}
     assert found == same
+
+
+def test_the_dry_run_says_of_the_very_same_runs_that_they_are_never_better():
+    class Everywhere(GaussianBandit):
+        def runs_of(self, method):
+            return "fixed" if method == "copy" else method
+
+    text = WITH_COPY + "sd: 0.001\n"
+    shifted, copy = sentences(forecast(copied(text)))[-2:]
+    assert "better in 100%" in shifted and "same runs" not in shifted
+    assert copy.endswith("the very same runs under another name in bandit/one, so p is 1 and it is never better")
+    assert "better in 100%" in copy  # in the other cell
+    assert sentences(forecast(resolve(load_plan(text), Everywhere)))[-1] == (
+        "copy against fixed, claim better, 1 test; the very same runs under another name in bandit/one, bandit/two, so "
+        "p is 1 and it is never better"
+    )

@@ -97,9 +97,9 @@ def test_a_gain_that_parent_and_placebo_lack_is_shown(finished):
 
 
 def test_a_mechanism_that_its_placebo_equals_names_the_placebo():
-    text = PLAN.replace("  fixed: {}", "  fixed: {}\n  oracle: {}").replace(
-        "{a: shifted, b: fixed}", "{a: shifted, b: fixed, claim: mechanism, placebo: oracle}"
+    text = PLAN.replace("  fixed: {}", "  fixed: {}\n  'matched:shifted': {}").replace(
+        "{a: shifted, b: fixed}", "{a: shifted, b: fixed, claim: mechanism, placebo: 'matched:shifted'}"
     )
     ((_, (cell,)),) = judge(worked_alone(resolved_of(text))).claims
-    assert cell.against == {"fixed": "better", "oracle": "equivalent"}
+    assert cell.against == {"fixed": "better", "matched:shifted": "equivalent"}
     assert (cell.verdict, cell.no_better_than) == ("not shown", ("placebo",))

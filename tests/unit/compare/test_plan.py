@@ -125,3 +125,13 @@ def test_too_few_finals_for_the_tests_are_refused():
         "`finals.seeds` must be at least 12 for 80 tests at alpha 0.05, because the smallest p of n finals is 2^(1-n), "
         "but is 8 instead (smallest p 0.0078 against 0.00063); no comparison could be called better."
     )
+
+
+def test_so_many_tests_that_random_flips_cannot_serve_them_are_refused():
+    refuse_too_few_finals(40, 6000, 0.05)
+    with pytest.raises(ConfigError) as refused:
+        refuse_too_few_finals(60, 6000, 0.05)
+    assert str(refused.value) == (
+        "`finals.seeds` must be at most 40 for 6000 tests at alpha 0.05, because with more p is counted over 100,000 "
+        "random flips, but is 60 instead (smallest p 1e-05 against 8.3e-06); no comparison could be called better."
+    )

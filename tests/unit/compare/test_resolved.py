@@ -125,6 +125,26 @@ def test_a_mechanism_is_tested_against_rival_parent_and_placebo():
             "`comparisons` claims a mechanism for copy, which has no placebo; name one with `placebo: METHOD`, or say "
             "`claim: better`.",
         ),
+        *(
+            (
+                MECHANISM.replace("mechanism}", f"mechanism, {roles}}}").replace("b: copy", f"b: '{b}'"),
+                "`comparisons` claims a mechanism for shifted, whose placebo must be a control of it "
+                "(permuted:shifted, noise:shifted, flipped:shifted, matched:shifted) other than its opponent "
+                f"{b} and its parent {parent}, but is {placebo} instead.",
+            )
+            for b, parent, placebo, roles in (
+                ("copy", "fixed", "fixed", "placebo: fixed"),
+                ("copy", "fixed", "copy", "placebo: copy"),
+                ("copy", "fixed", "shifted", "placebo: shifted"),
+                ("copy", "permuted:shifted", "permuted:shifted", "parent: 'permuted:shifted'"),
+                ("permuted:shifted", "fixed", "permuted:shifted", "parent: fixed"),
+            )
+        ),
+        (
+            MECHANISM.replace("mechanism}", "mechanism, parent: shifted}"),
+            "`comparisons` claims a mechanism for shifted, whose parent must be another method, but is "
+            "shifted instead.",
+        ),
         (
             MECHANISM.replace("\n  'permuted:shifted': {}", ""),
             "`comparisons (placebo of shifted)` names 'permuted:shifted', which is not among the plan's `methods`;",

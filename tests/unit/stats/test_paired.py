@@ -11,6 +11,7 @@ from scipy.stats import binom, binomtest, bootstrap, norm, permutation_test, t, 
 from betahead.stats.bootstrap import Interval, mean_interval
 from betahead.stats.paired import (
     EXACT_UNITS,
+    FLIPS,
     Equivalence,
     equivalence,
     paired_interval,
@@ -271,6 +272,11 @@ def test_under_the_null_every_reachable_p_value_is_equally_likely() -> None:
 @pytest.mark.parametrize("units", [1, 2, 6, 20, EXACT_UNITS])
 def test_differences_of_one_sign_reach_the_smallest_p_value(units: int) -> None:
     assert sign_flip_p(np.linspace(1.0, 2.0, units)) == smallest_p(units) == 2.0 ** (1 - units)
+
+
+@pytest.mark.parametrize("units", [EXACT_UNITS + 1, 60])
+def test_beyond_the_exact_units_no_p_is_below_that_of_the_random_flips(units: int) -> None:
+    assert sign_flip_p(np.linspace(1.0, 2.0, units)) == smallest_p(units) == 1 / (FLIPS + 1)
 
 
 @given(arrays(np.float64, 8, elements=st.floats(-10, 10)), st.permutations(range(8)), st.floats(0.1, 10))

@@ -39,6 +39,11 @@ def test_a_plan_can_reach_its_level_from_the_fewest_units_on(units: int, compari
     assert can_reach(units, comparisons=comparisons, alpha=alpha) == (units >= fewest)
 
 
+def test_more_than_the_exact_units_cannot_serve_thousands_of_tests() -> None:
+    assert can_reach(40, comparisons=6000) and not can_reach(41, comparisons=6000)
+    assert smallest_units(comparisons=6000) == 18
+
+
 # Detectable effects
 
 
