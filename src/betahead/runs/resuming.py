@@ -169,6 +169,8 @@ def put_back(resumed: Resumption, record: dict[str, Any]) -> None:
     state = json.loads((resumed.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     folder.keep_metrics(state["log_history"])
     folder.samples.unlink(missing_ok=True)
+    for made_at_the_end in (folder.policy, folder.adapter):  # written again, and a merged one would mix with it
+        _removed(made_at_the_end)
 
 
 def _removed(item: Path) -> None:
