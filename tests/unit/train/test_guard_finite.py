@@ -215,7 +215,12 @@ def test_a_loss_or_a_weight_that_is_no_number_at_the_end_is_written_and_named(tm
         broken.model.norm.weight[0] = math.inf
     with pytest.raises(TrainingError, match=r"^training must stay finite, but `model\.norm\.weight` is nan at step 5 "):
         check_finite(broken, {"train_loss": 0.6}, 5, written_under(place.parent))
-    assert json.loads(place.read_text()) == {"step": 5, "train_loss": 0.6, "weights": ["model.norm.weight"]}
+    assert json.loads(place.read_text()) == {
+        "step": 5,
+        "ranks": [0],
+        "train_loss": 0.6,
+        "weights": ["model.norm.weight"],
+    }
 
 
 def test_the_last_good_checkpoint_is_the_newest_with_finite_weights(tmp_path: Path) -> None:
