@@ -14,6 +14,7 @@ import resumed
 import tiny_run
 from safetensors.torch import load_file
 
+from betahead.runs.config import load_config
 from betahead.runs.record import data_fingerprint
 from betahead.train.whole import checkpoints_in
 
@@ -245,3 +246,35 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_one_sentence_and_the_run
     assert f"goes on after step {last.name.removeprefix('checkpoint-')}" in out
     assert betahead("train", "one.yaml", *WORDS, "output=runs/whole", "reference.cache=./cache")[0] == 0
     assert rows(small_disk / "run" / "metrics.jsonl") == rows(world / "runs" / "whole" / "metrics.jsonl")
+
+
+CHANGED = (
+    *("train.max_batch_tokens=64", "train.gradient_checkpointing=true", "train.guards={kl: 20}"),
+    *("train.on_warning=stop", "train.save_steps=5", "train.save_total_limit=9"),
+)
+
+
+def test_what_changes_no_pair_of_a_step_may_change_and_is_noted(world, betahead, stopped):
+    run, _ = stopped
+    code, out, err = betahead("train", "one.yaml", *WORDS, *CHANGED, "--resume")
+    assert code == 0, err
+    assert "resume     train.save_steps is 5 from here on, and was 3" in out
+    assert "resume     train.max_batch_tokens is 64 from here on, and was left out" in out
+    (noted,) = json.loads((run / "run.json").read_text())["resumptions"]
+    assert noted["changed"] == {
+        "train.max_batch_tokens": {"was": "left out", "now": "64"},
+        "train.gradient_checkpointing": {"was": "left out", "now": "True"},
+        "train.guards.kl": {"was": "left out", "now": "20"},
+        "train.on_warning": {"was": "left out", "now": "'stop'"},
+        "train.save_steps": {"was": "3", "now": "5"},
+        "train.save_total_limit": {"was": "left out", "now": "9"},
+    }
+    assert load_config(run / "config.yaml").train["save_steps"] == 5
+    assert (run / "checkpoints" / "checkpoint-10").is_dir(), "saved as often as is asked for now"
+    code, out, err = betahead("train", "one.yaml", *WORDS, *CHANGED, "--resume")
+    assert code == 0 and "is finished" in out, err
+    # What changes the training itself makes another run of it.
+    (run / "DONE").unlink()
+    for word in ("train.learning_rate=0.002", "train.max_grad_norm=0.5", "train.logging_steps=1"):
+        code, _, err = betahead("train", "one.yaml", *WORDS, *CHANGED, word, "--resume")
+        assert code == 2 and f"`{word.partition('=')[0]}` must be " in err and "choose another `output`" in err

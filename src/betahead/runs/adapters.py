@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from betahead.durable import sync_tree
 from betahead.errors import ConfigError
 from betahead.forward.model import Policy
 from betahead.runs.config import Config
@@ -69,18 +70,31 @@ def loading_of(model: ModelSection) -> dict[str, Any]:
 
 
 def keep_start(config: Config, policy: Policy, folder: RunFolder) -> None:
-    """Keep the adapter that a run begins with, which is its reference, in the run."""
-    if isinstance(config.model.adapter, SavedAdapter):
-        policy.save_pretrained(str(folder.reference_adapter))
+    """Keep the adapter that a run begins with, which is its reference, in the run, unless it is kept there already.
+
+    Args:
+        config: of the run.
+        policy: as the run begins with it, also where it goes on: no checkpoint has been loaded yet.
+        folder: of the run.
+    """
+    if not isinstance(config.model.adapter, SavedAdapter) or folder.reference_adapter.is_dir():
+        return
+    new = folder.path / ".reference_adapter.writing"
+    shutil.rmtree(new, ignore_errors=True)
+    policy.save_pretrained(str(new))
+    sync_tree(new)
+    new.rename(folder.reference_adapter)
 
 
 def merge_policy(config: Config, folder: RunFolder) -> None:
     """Make `policy/` an ordinary whole model, where that is asked for; the adapter goes to `adapter/`.
 
     The base is read once more from where it came from, so that what the run holds in memory stays as it is. A quantized
-    base is merged into what its quantized weights stand for.
+    base is merged into what its quantized weights stand for. A process may be killed at any point of it: called again,
+    it begins anew where `policy/` holds an adapter, and else ends what was begun.
     """
-    if not config.model.adapter.merge:
+    new = folder.path / ".policy.merging"
+    if not config.model.adapter.merge or _merged(folder, new):
         return
     start = folder.path / "reference"
     name = str(start) if config.model.fit is not None else cast("str", config.model.name)
@@ -93,11 +107,22 @@ def merge_policy(config: Config, folder: RunFolder) -> None:
     adapted = PeftModel.from_pretrained(base, str(folder.policy))
     untie_head(adapted)
     whole = cast("PreTrainedModel", adapted.merge_and_unload())
-    new = folder.path / ".policy.merging"
     shutil.copytree(folder.policy, new, ignore=shutil.ignore_patterns(*_ADAPTERS_OWN))
     whole.save_pretrained(str(new))
+    sync_tree(new)
     folder.policy.rename(folder.adapter)
     new.rename(folder.policy)
+
+
+def _merged(folder: RunFolder, new: Path) -> bool:
+    """Whether `policy/` is merged, once what a killed process left of merging is put in its place or removed."""
+    if adapter_kept_in(folder.policy):
+        for left in (new, folder.adapter):
+            shutil.rmtree(left, ignore_errors=True)
+        return False
+    if not folder.policy.exists():  # killed between the two renamings: the new one was whole before the first
+        new.rename(folder.policy)
+    return True
 
 
 def untie_head(model: PeftModel) -> None:

@@ -13,7 +13,7 @@ from betahead.train.ranks import first_rank
 
 
 class UnwrittenFolder(RunFolder):
-    """The folder of a run that another rank writes: what would be written is left out."""
+    """The folder of a run that another rank writes: what would be written is left out, but for a failure."""
 
     def write_config(self, text: str) -> None:
         """Nothing."""
@@ -26,6 +26,10 @@ class UnwrittenFolder(RunFolder):
 
     def add_sample(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
+
+    def write_failure(self, name: str, seen: Mapping[str, Any]) -> Path:
+        """What this rank alone has seen is written all the same, under a name of its own."""
+        return RunFolder(self.path).write_failure(name, seen)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Nothing."""

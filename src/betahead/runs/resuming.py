@@ -23,6 +23,14 @@ from betahead.worlds.small_model import FitReport
 Say = Callable[[str], None]
 
 _EMPTY = ("checkpoints", "failures")
+_MAY_CHANGE = tuple(
+    f"train.{name}"
+    for name in (
+        *("max_batch_tokens", "gradient_checkpointing", "gradient_checkpointing_kwargs", "guards", "on_warning"),
+        *("save_steps", "save_strategy", "save_total_limit"),
+    )
+)
+"""What decides neither which pairs a step has nor what it does with them: the remedies of a run that was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +41,15 @@ class Resumption:
         folder: of the run.
         checkpoint: the one to go on from; None to begin with the first step.
         before: what run.json said.
+        config: the run, as it is asked for now.
+        changed: of its keys, those that were not so before, with both values.
     """
 
     folder: RunFolder
     checkpoint: Path | None
     before: Mapping[str, Any]
+    config: Config
+    changed: Mapping[str, Mapping[str, Any]]
 
     @property
     def step(self) -> int:
@@ -66,15 +78,17 @@ def resumption(config: Config, say: Say) -> Resumption | None:
             f"`output` must be the folder of a run to resume, but {path} holds other files instead; correct it "
             "(`output=runs/NAME`), or leave `--resume` out."
         )
-    _check_same(config, folder)
+    changed = _changed(config, folder)
     before = folder.record if (path / "run.json").is_file() else {}
     if folder.finished:
         say(f"resume     {config.output} is finished; there is nothing to resume")
-        return Resumption(folder=folder, checkpoint=None, before=before)
+        return Resumption(folder=folder, checkpoint=None, before=before, config=config, changed=changed)
     found = checkpoints_in(folder.checkpoints)
     for checkpoint, problem in found.skipped.items():
         say(f"resume     {checkpoint.name} is skipped, because it {problem}")
-    made = Resumption(folder=folder, checkpoint=found.last, before=before)
+    for key, values in changed.items():
+        say(f"resume     {key} is {values['now']} from here on, and was {values['was']}")
+    made = Resumption(folder=folder, checkpoint=found.last, before=before, config=config, changed=changed)
     say(
         f"resume     {config.output} goes on after step {made.step:,}"
         if found.last
@@ -152,10 +166,13 @@ def put_back(resumed: Resumption, record: dict[str, Any]) -> None:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "after_step": resumed.step,
         "half_written_checkpoints": [path.name for path in half],
+        "changed": resumed.changed,
         **{name: record[name] for name in ("command", "software", "hardware")},
     }
     kept = {**record, **resumed.before}
     folder.write_record({**kept, "resumptions": [*kept.get("resumptions", []), noted]})
+    if resumed.changed:
+        folder.write_config(dump_config(resumed.config))
     if resumed.checkpoint is None:
         for item in folder.path.iterdir():
             if item.name not in ("config.yaml", "run.json", *_EMPTY):
@@ -169,6 +186,8 @@ def put_back(resumed: Resumption, record: dict[str, Any]) -> None:
     state = json.loads((resumed.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     folder.keep_metrics(state["log_history"])
     folder.samples.unlink(missing_ok=True)
+    for made_at_the_end in (folder.policy, folder.adapter):  # written again, and a merged one would mix with it
+        _removed(made_at_the_end)
 
 
 def _removed(item: Path) -> None:
@@ -184,16 +203,25 @@ def _is_empty_place(item: Path) -> bool:
     return torn or (item.name in _EMPTY and item.is_dir() and not any(item.iterdir()))
 
 
-def _check_same(config: Config, folder: RunFolder) -> None:
-    """Refuse a configuration that says anything else than that of the run, but for where the run lies."""
+def _changed(config: Config, folder: RunFolder) -> dict[str, dict[str, str]]:
+    """The keys that say something else than in the run's configuration, but for where the run lies.
+
+    Raises:
+        ConfigError: for one that makes it another run.
+    """
     before, now = _leaves(load_config(folder.config)), _leaves(config)
+    changed: dict[str, dict[str, str]] = {}
     for key in (*now, *(key for key in before if key not in now)):
-        if key != "output" and (key not in before or key not in now or before[key] != now[key]):
-            old, new = (short(leaves[key]) if key in leaves else "left out" for leaves in (before, now))
+        if key == "output" or (key in before and key in now and before[key] == now[key]):
+            continue
+        old, new = (short(leaves[key]) if key in leaves else "left out" for leaves in (before, now))
+        if not any(key == one or key.startswith(f"{one}.") for one in _MAY_CHANGE):
             raise ConfigError(
                 f"`{key}` must be {old} as in {folder.config}, to resume that run, but is {new} instead; change it "
                 "back, or choose another `output`."
             )
+        changed[key] = {"was": old, "now": new}
+    return changed
 
 
 def _leaves(config: Config) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _begun(
             if resumed is None:
                 folder.write_config(dump_config(config))
                 folder.write_record(record)
-            if resumed is None and first_rank():
+            if first_rank():
                 keep_start(config, trainer.model.policy, folder)
             if fitted is not None and first_rank():
                 _keep_reference(trainer.model.policy, fitted.folder, folder.path / "reference")

@@ -23,10 +23,8 @@ from transformers import (
 from betahead.durable import write_whole
 from betahead.errors import TrainingError
 from betahead.train.guard_batch import SeenPass, described, plain_numbers
+from betahead.train.guard_ranks import NotFinite, Write, first_of_ranks, not_finite, written_on_ranks
 from betahead.train.guards import Guards
-
-Write = Callable[[str, dict[str, Any]], Path]
-"""Keeps what was seen under a name, and says where."""
 
 
 def written_under(folder: Path) -> Write:
@@ -105,18 +103,16 @@ class FiniteGuard(TrainerCallback):
         if not passes:
             return
         losses = torch.cat([one.losses for one in passes])
-        lost, norm, head, farthest = self._read(losses, passes if state.global_step == 0 else [])
-        if lost == 0 and math.isfinite(norm) and math.isfinite(head):
+        lost, norm, head, margins = self._read(losses, passes if state.global_step == 0 else [])
+        seen = {"loss": lost, "grad_norm": norm, "the beta rule's gradient": head}
+        found = next((there for name, values in seen.items() if (there := not_finite(name, values))), None)
+        if found is None:
             if state.global_step == 0:
-                self._on_first(farthest, state.is_world_process_zero)
+                self._on_first(_worst(margins), state.is_world_process_zero)
             return
-        if lost == 0 and self._scaled_away():
+        if found.name != "loss" and self._scaled_away():
             return
-        if lost:
-            name, value = "loss", float(losses.double().sum())
-        else:
-            name, value = ("grad_norm", norm) if not math.isfinite(norm) else ("the beta rule's gradient", head)
-        self._stop(name, value, state, passes, grad_norm=norm, rule_grad_norm=head)
+        self._stop(found, state, passes, grad_norm=_worst(norm), rule_grad_norm=_worst(head))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at the weights where they are about to be written.
@@ -139,33 +135,27 @@ class FiniteGuard(TrainerCallback):
     def _before_saving(self, state: TrainerState, control: TrainerControl) -> None:
         if not control.should_save:
             return
-        broken = self._anywhere(broken_weights(self.model))
-        if broken:
-            self._stop(broken[0], math.nan, state, [], step=state.global_step)
+        broken = first_of_ranks(next(((name, math.nan) for name in broken_weights(self.model)), None))
+        if broken is not None:
+            self._stop(broken, state, [], step=state.global_step)
 
-    def _read(self, losses: Tensor, first: list[SeenPass]) -> tuple[int, float, float, float]:
-        """Losses that are not finite, both norms, and how far margins are from zero, over all processes."""
+    def _read(self, losses: Tensor, first: list[SeenPass]) -> tuple[list[float], ...]:
+        """The sum of the losses where one is not finite, both norms, and how far margins are from zero, by rank."""
         device = losses.device
         farthest = torch.cat([one.shown["margin"] for one in first]).abs().max() if first else losses.new_zeros(())
         norms = [_whole(norm, device) for norm in self._norms]
-        mine = torch.stack([(~losses.isfinite()).sum().float(), *norms, farthest.float()])
+        lost = torch.where(losses.isfinite().all(), 0.0, losses.float().sum())
+        mine = torch.stack([lost, *norms, farthest.float()])
         ranks = cast("Tensor", self.accelerator.gather(mine.unsqueeze(0))).tolist()
-        lost, norm, head, margins = ([row[i] for row in ranks] for i in range(4))
-        return int(sum(lost)), _worst(norm), _worst(head), _worst(margins)
+        return tuple([row[i] for row in ranks] for i in range(4))
 
     def _scaled_away(self) -> bool:
         scaler: Any = self.accelerator.scaler
         return scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1.0
 
-    def _anywhere(self, names: list[str]) -> list[str]:
-        count = torch.tensor([float(len(names))], device=self.accelerator.device)
-        others = cast("Tensor", self.accelerator.gather(count)).sum()
-        return names or (["a weight of another process"] if float(others) else [])
-
     def _stop(
         self,
-        name: str,
-        value: float,
+        found: NotFinite,
         state: TrainerState,
         passes: list[SeenPass],
         *,
@@ -175,8 +165,9 @@ class FiniteGuard(TrainerCallback):
         step = state.global_step + 1 if step is None else step
         good = last_good_checkpoint(self.checkpoints)
         seen = {
-            "what": name,
-            "value": str(value),
+            "what": found.name,
+            "value": str(found.value),
+            "ranks": found.ranks,
             "step": step,
             "epoch": state.epoch,
             **{key: plain_numbers(torch.tensor(norm))[0] for key, norm in norms.items()},
@@ -184,9 +175,7 @@ class FiniteGuard(TrainerCallback):
             "last_good_checkpoint": None if good is None else str(good),
             "pairs": described(passes, self.tokenizer, self.dataset),
         }
-        rank = self.accelerator.process_index
-        where = self.write("not_finite.json" if rank == 0 else f"not_finite.rank{rank}.json", seen)
-        raise diverged(name, value, step, where=where, good=good)
+        raise diverged(found, step, where=written_on_ranks(found, self.write, seen), good=good)
 
 
 def finite_guard_of(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, dataset: Dataset | None) -> FiniteGuard:
@@ -217,14 +206,14 @@ def check_finite(model: nn.Module, found: Mapping[str, float], step: int, write:
     Raises:
         TrainingError: with what is not finite and what to change.
     """
-    numbers = {name: value for name, value in found.items() if not math.isfinite(value)}
     weights = broken_weights(model)
-    if not numbers and not weights:
+    numbers = [(name, value) for name, value in found.items() if not math.isfinite(value)]
+    first = first_of_ranks(next(iter([*numbers, *((name, math.nan) for name in weights)]), None))
+    if first is None:
         return
     shown = {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
-    where = write("not_finite.json", {"step": step, **shown, "weights": weights})
-    name, value = next(iter(numbers.items())) if numbers else (weights[0], math.nan)
-    raise diverged(name, value, step, where=where)
+    where = written_on_ranks(first, write, {"step": step, "ranks": first.ranks, **shown, "weights": weights})
+    raise diverged(first, step, where=where)
 
 
 def broken_weights(model: nn.Module) -> list[str]:
@@ -240,13 +229,13 @@ def last_good_checkpoint(folder: Path) -> Path | None:
     return next((path for _, path in whole if all(_tensors_finite(path))), None)
 
 
-def diverged(name: str, value: float, step: int, *, where: Path, good: Path | None = None) -> TrainingError:
-    """The sentence for a number that is not finite."""
-    shown = f"`{name}`" if " " not in name else name
+def diverged(found: NotFinite, step: int, *, where: Path, good: Path | None = None) -> TrainingError:
+    """The sentence for a number that is not finite, the same on every rank."""
+    shown = f"`{found.name}`" if " " not in found.name else found.name
     kept = "" if good is None else f"; the last good checkpoint is {good}"
     return TrainingError(
-        f"training must stay finite, but {shown} is {value} at step {step} ({where}){kept}; lower `learning_rate`, "
-        "clip with `max_grad_norm`, or keep weights and arithmetic in float32."
+        f"training must stay finite, but {shown} is {found.value}{found.place} at step {step} ({where}){kept}; lower "
+        "`learning_rate`, clip with `max_grad_norm`, or keep weights and arithmetic in float32, and begin a new run."
     )
 
 

@@ -37,6 +37,20 @@ def from_first_rank(value: T) -> T:
     return held[0]
 
 
+def from_all_ranks(value: T) -> list[T]:
+    """What every rank has, in their order, on every rank; each must ask."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    held: list[T] = [value] * dist.get_world_size()
+    dist.all_gather_object(held, value)
+    return held
+
+
+def own_rank() -> int:
+    """The number of this process among those that train together; 0 where it is the only one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def check_ranks(args: TrainingArguments) -> None:
     """Refuse several launched processes of which each would train by itself.
 

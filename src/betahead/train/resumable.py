@@ -167,6 +167,9 @@ class ResumableTrainer(SavingTrainer):
         super()._load_callback_state()
         if self._resumed is None:
             return
+        asked = TrainerState()  # how often to save is what is asked for now
+        asked.compute_steps(self.args, self.state.max_steps)
+        self.state.save_steps = asked.save_steps
         if not self.args.restore_callback_states_from_checkpoint:
             self._restore_exportable()
         kept = read_tree(self._resumed / COURSE)["callbacks"]

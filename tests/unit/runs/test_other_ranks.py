@@ -1,5 +1,6 @@
 """The ranks that write no folder."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_the_others_write_nothing_and_take_nothing_away(tmp_path: Path, second: 
 def test_every_writing_of_a_run_folder_is_left_out() -> None:
     writes = {"write_config", "write_json", "log_metrics", "add_sample", "finish"}
     assert writes <= set(vars(UnwrittenFolder))
+
+
+def test_what_another_rank_saw_when_it_failed_is_written(tmp_path: Path, second: None) -> None:
+    (tmp_path / "run" / "failures").mkdir(parents=True)
+    with folder_of_rank(tmp_path / "run") as claim:
+        where = claim.write_failure("not_finite.rank1.json", {"loss": "nan"})
+    assert where == tmp_path / "run" / "failures" / "not_finite.rank1.json"
+    assert json.loads(where.read_text(encoding="utf-8")) == {"loss": "nan"}
 
 
 def test_the_others_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from betahead.errors import TrainingError
 from betahead.train.guard_finite import check_finite, last_good_checkpoint, written_under
 from betahead.train.trainer import DPOTrainer
 
-REMEDY = "lower `learning_rate`, clip with `max_grad_norm`, or keep weights and arithmetic in float32."
+REMEDY = (
+    "lower `learning_rate`, clip with `max_grad_norm`, or keep weights and arithmetic in float32, and begin a new run."
+)
 
 
 class LastWeights(TrainerCallback):
@@ -207,13 +209,18 @@ def test_a_loss_or_a_weight_that_is_no_number_at_the_end_is_written_and_named(tm
     wanted = f"training must stay finite, but `train_loss` is nan at step 3 ({place}); {REMEDY}"
     with pytest.raises(TrainingError, match=f"^{re.escape(wanted)}$"):
         check_finite(tiny.qwen2(), {"train_loss": math.nan}, 3, written_under(place.parent))
-    assert json.loads(place.read_text()) == {"step": 3, "train_loss": "nan", "weights": []}
+    assert json.loads(place.read_text()) == {"step": 3, "ranks": [0], "train_loss": "nan", "weights": []}
     broken = tiny.qwen2()
     with torch.no_grad():
         broken.model.norm.weight[0] = math.inf
     with pytest.raises(TrainingError, match=r"^training must stay finite, but `model\.norm\.weight` is nan at step 5 "):
         check_finite(broken, {"train_loss": 0.6}, 5, written_under(place.parent))
-    assert json.loads(place.read_text()) == {"step": 5, "train_loss": 0.6, "weights": ["model.norm.weight"]}
+    assert json.loads(place.read_text()) == {
+        "step": 5,
+        "ranks": [0],
+        "train_loss": 0.6,
+        "weights": ["model.norm.weight"],
+    }
 
 
 def test_the_last_good_checkpoint_is_the_newest_with_finite_weights(tmp_path: Path) -> None:
