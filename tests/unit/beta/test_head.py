@@ -83,7 +83,7 @@ def test_a_learned_exponent_starts_without_an_opinion() -> None:
         ({"form": "direct"}, {Need.LOG_PPL, Need.LAST_HIDDEN}),
         ({"ppl_exponent": "learned", "max_correction": 0.0}, {Need.LOG_PPL}),
     ],
-    ids=str,
+    ids=lambda one: str(sorted(need.value for need in one)) if isinstance(one, set) else str(one),
 )
 def test_it_asks_for_what_it_reads_and_no_more(settings: dict[str, object], needs: set[Need]) -> None:
     head = BetaHead(tiny.HIDDEN, **settings)

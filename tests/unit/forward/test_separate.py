@@ -26,7 +26,7 @@ class Watched(torch.nn.Module):
 @pytest.mark.parametrize(
     ("needs", "hidden"),
     [(set(), False), ({Need.LOG_PPL}, False), ({Need.LAST_HIDDEN}, True), ({Need.HIDDEN, Need.LOG_PPL}, True)],
-    ids=str,
+    ids=lambda one: str(sorted(need.value for need in one)) if isinstance(one, set) else str(one),
 )
 def test_only_what_is_needed_is_computed_in_one_pass(needs: set[Need], hidden: bool) -> None:
     model = Watched(tiny.qwen2())
