@@ -29,7 +29,8 @@ SHORT = [
     "train.use_cpu=true",
     "evaluate={prompts: 8, samples: 1, max_new_tokens: 4}",
 ]
-BUDGET = ["beta.learning.kl_prompts=2", "beta.learning.kl_tokens=4"]
+# A KL that is measured every five steps has to be measured before the last of them.
+BUDGET = ["beta.learning.kl_prompts=2", "beta.learning.kl_tokens=4", "train.max_steps=6"]
 
 
 def commands() -> Iterator[list[str]]:
