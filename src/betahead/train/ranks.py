@@ -64,6 +64,9 @@ def check_ranks(args: TrainingArguments) -> None:
             f"{str(args.use_cpu).lower()} instead, so that each of them would train alone; say `train.use_cpu=true`, "
             "or launch one process."
         )
+    # Every rank has looked where the run is to lie, before the first one makes its folder there.
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 @contextmanager
