@@ -20,6 +20,9 @@ COLOURS = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
+INTERVALS = {"y": "place", "error_x.array": "up", "error_x.arrayminus": "down", "text": "hover"}
+"""Columns of marks with horizontal intervals, besides the value itself."""
+
 _LEAST = 1e-30  # on a logarithmic axis; what is smaller is an accident of a run that diverged
 _HOVER_WIDTH = 46
 _HOVER_MOST = 300
@@ -197,6 +200,23 @@ def colour(number: int) -> str:
 def marker(number: int, **more: Any) -> dict[str, Any]:
     """A mark whose colour and shape tell it from the others; past the palette the shape alone goes on."""
     return {"color": colour(number), "symbol": SYMBOLS[(number + number // COLOURS) % len(SYMBOLS)], **more}
+
+
+def intervals(mark: Mapping[str, Any], thickness: float) -> dict[str, Any]:
+    """Marks with a horizontal interval in their colour and words on hover; see `INTERVALS` for their columns."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "marker": mark,
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "thickness": thickness,
+            "width": 0,
+            "color": mark["color"],
+        },
+        "hovertemplate": "%{text}<extra></extra>",
+    }
 
 
 def line(number: int, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
-from betahead.report.figures import Figure, Panel, Trace, axis, marker, plotly_text
+from betahead.report.figures import INTERVALS, Figure, Panel, Trace, axis, intervals, marker, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import interval, share
 from betahead.report.run_files import Row
@@ -72,26 +72,8 @@ def _captures(evidence: EvidenceFile, rows: list[Row]) -> Figure:
             Trace(
                 name=method,
                 rows=(start, len(columns["cell"])),
-                take={
-                    "x": "captured",
-                    "y": "place",
-                    "error_x.array": "up",
-                    "error_x.arrayminus": "down",
-                    "text": "hover",
-                },
-                style={
-                    "type": "scatter",
-                    "mode": "markers",
-                    "marker": marker(number, size=8),
-                    "error_x": {
-                        "type": "data",
-                        "symmetric": False,
-                        "thickness": 1.4,
-                        "width": 0,
-                        "color": marker(number)["color"],
-                    },
-                    "hovertemplate": "%{text}<extra></extra>",
-                },
+                take={"x": "captured"} | INTERVALS,
+                style=intervals(marker(number, size=8), 1.4),
             )
         )
     names = [cell.partition("/")[2] or cell for cell in reversed(cells)]

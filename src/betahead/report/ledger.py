@@ -3,7 +3,7 @@
 from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
-from betahead.report.figures import Figure, Panel, Trace, axis, marker, plotly_text
+from betahead.report.figures import INTERVALS, Figure, Panel, Trace, axis, intervals, marker, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import count, finite, interval, share, shown
 from betahead.report.run_files import Row, at, listed
@@ -106,20 +106,8 @@ def _dots(name: str, number: int, span: tuple[int, int]) -> Trace:
     return Trace(
         name=name,
         rows=span,
-        take={"x": "value", "y": "place", "error_x.array": "up", "error_x.arrayminus": "down", "text": "hover"},
-        style={
-            "type": "scatter",
-            "mode": "markers",
-            "marker": marker(number, size=8),
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "thickness": 1.3,
-                "width": 0,
-                "color": marker(number)["color"],
-            },
-            "hovertemplate": "%{text}<extra></extra>",
-        },
+        take={"x": "value"} | INTERVALS,
+        style=intervals(marker(number, size=8), 1.3),
     )
 
 

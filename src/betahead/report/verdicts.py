@@ -3,7 +3,7 @@
 from typing import Any
 
 from betahead.report.evidence_file import EvidenceFile, bounds
-from betahead.report.figures import Figure, Panel, Trace, axis, plotly_text
+from betahead.report.figures import INTERVALS, Figure, Panel, Trace, axis, intervals, plotly_text
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import NONE, finite, interval, shown
 from betahead.report.run_files import Row, at, listed, mapped
@@ -140,26 +140,8 @@ def _forest(evidence: EvidenceFile, tests: list[Row]) -> Figure:
                 Trace(
                     name=verdict,
                     rows=(start, len(columns["cell"])),
-                    take={
-                        "x": "effect",
-                        "y": "place",
-                        "error_x.array": "up",
-                        "error_x.arrayminus": "down",
-                        "text": "hover",
-                    },
-                    style={
-                        "type": "scatter",
-                        "mode": "markers",
-                        "marker": {"color": colour, "symbol": _SHAPES[verdict], "size": 9},
-                        "error_x": {
-                            "type": "data",
-                            "symmetric": False,
-                            "thickness": 1.6,
-                            "width": 0,
-                            "color": colour,
-                        },
-                        "hovertemplate": "%{text}<extra></extra>",
-                    },
+                    take={"x": "effect"} | INTERVALS,
+                    style=intervals({"color": colour, "symbol": _SHAPES[verdict], "size": 9}, 1.6),
                 )
             )
         ticks = [f"{one['a']} − {one['b']}" for one in reversed(here)]
