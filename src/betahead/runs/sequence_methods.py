@@ -182,20 +182,12 @@ _ONE_BETA = (
 def _controlled(kind: str, method: SequenceMethod) -> SequenceMethod:
     """A control of a method: its β reaches the policy changed."""
     control, summary = _CONTROLS[kind]
-    inner = method.described
 
     def rule(values: Values) -> BetaRule:
         return control(method.rule(values))
 
     return SequenceMethod(
-        described=WorldMethod(
-            name=f"{kind}:{inner.name}",
-            parent="fixed",
-            placebo=None,
-            axes=inner.axes,
-            needs_truth=inner.needs_truth,
-            summary=summary.format(inner.name),
-        ),
+        described=method.described.control(kind, summary),
         rule=rule,
         lessons=method.lessons,
     )

@@ -1,7 +1,7 @@
 """What a comparison asks of a world: its methods, what they are tuned over, and what trained policies are worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -81,6 +81,17 @@ class WorldMethod:
     axes: tuple[Axis, ...]
     needs_truth: bool = False
     summary: str
+
+    def control(self, kind: str, summary: str) -> "WorldMethod":
+        """A control of this method, with its knobs.
+
+        Args:
+            kind: of the control.
+            summary: with `{}` in the place of the method's name.
+        """
+        return replace(
+            self, name=f"{kind}:{self.name}", parent="fixed", placebo=None, summary=summary.format(self.name)
+        )
 
 
 class MethodWorld(Protocol):

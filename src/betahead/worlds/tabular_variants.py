@@ -18,20 +18,12 @@ _CONTROL_SUMMARIES: Mapping[ControlKind, str] = {
 
 def controlled(kind: ControlKind, method: TabularMethod) -> TabularMethod:
     """A control of a method: its β reaches the policy changed."""
-    inner = method.described
 
     def learning(values: Values, planted: Planted) -> BetaLearning:
         return ControlledBeta(of=method.learning(values, planted), kind=kind)
 
     return TabularMethod(
-        described=WorldMethod(
-            name=f"{kind}:{inner.name}",
-            parent="fixed",
-            placebo=None,
-            axes=inner.axes,
-            needs_truth=inner.needs_truth,
-            summary=_CONTROL_SUMMARIES[kind].format(inner.name),
-        ),
+        described=method.described.control(kind, _CONTROL_SUMMARIES[kind]),
         learning=learning,
         lean=method.lean,
         same_as=method.same_as,
