@@ -5,8 +5,10 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from local_server import listening
 
 Answer = Callable[["Asked"], "str | Trouble"]
 
@@ -113,19 +115,12 @@ def judge_server(answer: Answer) -> Generator[Server]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-    with Quiet(("127.0.0.1", 0), Handler) as listening:
-        server.url = f"http://127.0.0.1:{listening.server_address[1]}/v1"
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with listening(Handler) as address:
+        server.url = f"{address}/v1"
         try:
             yield server
         finally:
             closing.set()
-            listening.shutdown()
-            thread.join()
 
 
 def _completion(text: str) -> bytes:
