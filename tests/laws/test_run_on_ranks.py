@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import tiny_run
 import torch
 import yaml
+from accelerate import PartialState
 from rich.console import Console
 from together import DDP, ROOT, Ranks, free_port, fsdp2
 from torch import Tensor
@@ -60,6 +62,14 @@ def run_of(folder: str, name: str, batch: int) -> dict[str, Tensor]:
     """The run of a rank, or of one process."""
     made = train_run(load_config(text_of(Path(folder), name, batch), []), Console(quiet=True), command=["betahead"])
     return {"summary": torch.tensor(len(made.summary))}
+
+
+def late_run_of(folder: str, name: str, batch: int) -> dict[str, Tensor]:
+    """The same, of a rank that begins when the first one would long have made its folder, and need not wait for it."""
+    PartialState(cpu=True)
+    if os.environ["RANK"] != "0":
+        time.sleep(5.0)
+    return run_of(folder, name, batch)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,13 @@ def test_two_ranks_leave_the_folder_of_one_process(wrapper: str, given: Path, tw
     ranks = two_ranks.run(run_of, str(given), wrapper, 2, environment=WRAPPERS[wrapper])
     assert ranks[0]["summary"] > 0 and ranks[1]["summary"] == 0
     assert_same_run(RunFolder(given / wrapper), RunFolder(given / "alone"))
+
+
+def test_a_rank_that_begins_late_does_not_take_the_folder_of_the_first_for_another_run(
+    given: Path, two_ranks: Ranks
+) -> None:
+    ranks = two_ranks.run(late_run_of, str(given), "late", 2, environment=WRAPPERS["ddp"])
+    assert ranks[0]["summary"] > 0 and ranks[1]["summary"] == 0
 
 
 @pytest.mark.slow
