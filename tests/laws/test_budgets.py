@@ -76,7 +76,7 @@ def trained(
         passes += 1
         return forward(*arguments, **keywords)
 
-    trainer.compute_loss = counted  # type: ignore[method-assign]
+    trainer.compute_loss = counted
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
     return seen.steps, lines, passes

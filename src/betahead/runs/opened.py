@@ -217,6 +217,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(device_kind() if name == "auto" else name)
         torch.zeros(1, device=device)
+    # What torch says of a name that it does not know, of CUDA in a build without it, and of a device without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"`--device` must be a device of this machine, but is {name!r} instead; `betahead doctor` shows what "

@@ -80,7 +80,7 @@ def test_a_whole_data_set_is_cut_in_linear_time() -> None:
     def counting(group: object) -> int:
         nonlocal counted
         counted += 1
-        return packed_tokens(group)  # type: ignore[arg-type]
+        return packed_tokens(group)
 
     groups = passes_of(pairs, 120, counting)
     assert sum(map(len, groups)) == 20_000
