@@ -58,8 +58,8 @@ class AllocatedTarget(BatchRule):
             "target_i = γ₀·n·p_i/β (margin: policy) or γ₀·(n·p_i − 1)/β (reference, reference_sums)"
         ),
         cost=(
-            "one gather of a number a pair, a queue of 2,048 numbers, some 2,000 small operations a pass for the optimum; "
-            "no reference with margin: policy"
+            "one gather of a number a pair, a queue of 2,048 numbers, some 2,000 small operations a pass for the "
+            "optimum; no reference with margin: policy"
         ),
         source="Sun et al. 2025, https://arxiv.org/abs/2506.03690",
         deviates=(
