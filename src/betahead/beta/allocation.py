@@ -38,18 +38,17 @@ def allocation(
     most = (2.0 * counted.sum()).log().to(gaps.dtype)
     for _ in range(_ROUNDS):
         levels = low.lerp(high, steps)
-        ratios = _ratios(levels[:, None], gaps, most, gamma=gamma, temperature=temperature)
-        means = ratios @ share
+        means = _ratios(levels, gaps, most, gamma=gamma, temperature=temperature) @ share
         above = (means < 1.0).sum().clamp(1, _PARTS)
-        ends = torch.stack([above - 1, above])
-        low, high = levels.index_select(0, ends).unbind()
-        ratios, means = ratios.index_select(0, ends), means.index_select(0, ends)
-    missing = (1.0 - means[0]) / (means[1] - means[0]).clamp(min=torch.finfo(gaps.dtype).tiny)
-    return gamma * ratios[0].lerp(ratios[1], missing.clamp(0.0, 1.0))
+        low, high = levels.index_select(0, torch.stack([above - 1, above])).unbind()
+    ends = _ratios(torch.stack([low, high]), gaps, most, gamma=gamma, temperature=temperature)
+    least, largest = (ends @ share).unbind()
+    missing = (1.0 - least) / (largest - least).clamp(min=torch.finfo(gaps.dtype).tiny)
+    return gamma * ends[0].lerp(ends[1], missing.clamp(0.0, 1.0))
 
 
 def _ratios(
-    levels: Float[Tensor, "levels 1"],
+    levels: Float[Tensor, " levels"],
     gaps: Float[Tensor, " pool"],
     most: Float[Tensor, ""],
     *,
@@ -58,6 +57,7 @@ def _ratios(
 ) -> Float[Tensor, "levels pool"]:
     """r of every pair at every λ, by halving an interval of log r in which the derivative meets λ."""
     # 0 ≤ γ₀·σ ≤ γ₀ leaves log r between these two.
+    levels = levels[:, None]
     log_ratio = ((levels - gamma) / temperature).expand(-1, len(gaps))
     step = torch.minimum(levels / temperature, most) - log_ratio
     for _ in range(_HALVINGS):
