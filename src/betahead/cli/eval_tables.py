@@ -141,8 +141,10 @@ def _win_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _cost_line(cost: dict[str, Any]) -> str:
+    requests, counted = cost["requests"], cost["counted"]
+    asked = f"The judge was asked {requests:,} times ({cost['kept']:,} replies were kept from before)"
+    if cost["tokens_in"] is None:
+        return f"{asked}; what that cost is unknown, for the endpoint counts no tokens"
     price = "" if cost["price"] is None else f", at the given prices {cost['price']:.4g}"
-    return (
-        f"The judge was asked {cost['requests']:,} times ({cost['kept']:,} replies were kept from before): "
-        f"{cost['tokens_in']:,} tokens in, {cost['tokens_out']:,} out{price}"
-    )
+    partly = "" if counted == requests else f" for the {counted:,} whose tokens it counts; the rest is unknown"
+    return f"{asked}: {cost['tokens_in']:,} tokens in, {cost['tokens_out']:,} out{price}{partly}"
