@@ -42,6 +42,48 @@ headroom: {fixed: fixed, oracle: oracle, learned: [joint_plus]}
 """
 
 
+def _interval(estimate: float) -> dict[str, float]:
+    return {"estimate": estimate, "low": estimate - 0.125, "high": estimate + 0.125}
+
+
+EVALUATION: dict[str, Any] = {
+    "data": HOSTILE[2],
+    "shared_prompts": 3,
+    "pairs": {
+        "pairs": 40,
+        "prompts": 20,
+        "margin_unit": "nats",
+        **{name: _interval(0.5) for name in ("longer_wins", "gain", "brier", "ece", "slope", "margin", "beta")},
+        "accuracy": _interval(0.75),
+        "nll": _interval(0.625),
+        "rescaled": {name: _interval(0.375) for name in ("nll", "brier", "ece", "slope")},
+        "domains": {
+            HOSTILE[0]: {"pairs": 7, **{name: _interval(0.5) for name in ("accuracy", "gain", "margin", "beta")}}
+        },
+    },
+    "kl": {"nats": 3.5, "standard_error": 0.25},
+    "answers": {
+        **{name: _interval(20.0) for name in ("policy_tokens", "reference_tokens", "difference")},
+        "reference_cut": 0.25,
+    },
+    "win_rate": {
+        "judge": HOSTILE[0],
+        "wins": 5,
+        "ties": 2,
+        "losses": 3,
+        "matches": 11,
+        "win_rate": _interval(0.6),
+        "length_controlled": None,
+        "policy_grade": _interval(7.0),
+        "reference_grade": _interval(6.0),
+        "canary": {"lost": 8, "matches": 8},
+        "orders_disagree": 4,
+        "unjudged": {HOSTILE[2]: 1},
+    },
+}
+"""What eval.json holds, with markup where data or a judge could put it."""
+
+
 def hostile_rows() -> list[dict[str, Any]]:
     """Pairs whose prompts, answers and domains hold markup, so many that some of each are held out."""
     rows: list[dict[str, Any]] = tiny_run.pair_rows()

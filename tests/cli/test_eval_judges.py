@@ -21,6 +21,8 @@ from betahead.cli.eval import _approve, evaluate_run
 from betahead.errors import ConfigError, DataError
 from betahead.evaluate.judge_canary import NULL_ANSWERS
 from betahead.evaluate.judge_model import Outlay
+from betahead.report.numbers import interval
+from betahead.report.written import write_report
 from betahead.worlds.grammar import GrammarWorld
 
 SHORT = ("--kl-prompts", "0", "--max-new-tokens", "6", "--judge-prompts", "8")
@@ -73,6 +75,28 @@ def test_the_gold_program_judges_the_worlds_prompts(run):
     printed = ran(run, *SHORT, "--judge", "gold").stdout
     assert f"Win rate over the reference: {result['win_rate']['estimate']:.3f} [" in printed
     assert "Mean grade: policy" in printed and "null answers lost 8 of 8 matches" in printed
+
+
+def test_what_was_measured_and_saved_stands_in_the_report(copy):
+    saved = found(
+        copy, "--judge", "gold", "--judge-prompts", "8", "--kl-prompts", "4", "--max-new-tokens", "6", "--save"
+    )
+    page = write_report([copy], copy / "report.html").path.read_text(encoding="utf-8")
+    part = page.partition('<section id="measured">')[2].partition("</section>")[0]
+    pairs = saved["pairs"]
+    shown = (
+        *(
+            pairs[name]
+            for name in ("accuracy", "longer_wins", "gain", "nll", "brier", "ece", "slope", "margin", "beta")
+        ),
+        *(pairs["rescaled"][name] for name in ("nll", "brier", "ece", "slope")),
+        *(saved["answers"][name] for name in ("policy_tokens", "reference_tokens", "difference")),
+        saved["win_rate"]["win_rate"],
+        saved["win_rate"]["policy_grade"],
+    )
+    assert all(interval(one) in part for one in shown)
+    assert all(f'<th scope="row">{name}</th>' in part for name in pairs["domains"])
+    assert "gold program of the world" in part and "None" not in part
 
 
 def test_the_gold_program_refuses_prompts_that_are_not_the_worlds(run, tmp_path):

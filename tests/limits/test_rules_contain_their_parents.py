@@ -29,7 +29,7 @@ DPO: dict[str, Callable[[], BetaRule]] = {
     "Newton between bounds of one": lambda: AdaptiveScaling(BETA, tau_min=1.0, tau_max=1.0, solver="newton"),
     "the quadratic one between bounds of one": lambda: AdaptiveScaling(BETA, 2.0, "quadratic", 1.0, 1.0),
     "γ-PO without a target": lambda: AllocatedTarget(BETA, gamma=0.0, margin="reference_sums"),
-    "a controller that is too slow": lambda: QuantileController(BETA, rate=1e-30, warmup=1),
+    "a controller that is too slow": lambda: QuantileController(BETA, rate=1e-12, gain=1e-12, warmup=1),
     "a controller that warms up": lambda: QuantileController(BETA, rate=1.0, warmup=100),
 }
 

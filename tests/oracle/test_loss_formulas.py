@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from betahead.losses.objective import objective_of
+from betahead.losses.table import LOSSES
 from betahead.types import PairLogps, ReferenceScores, Shaping
 
 # log π of chosen and rejected under the policy, the same under the reference, numbers of tokens, β, target
@@ -79,21 +80,31 @@ def discopop(rows: list[Row], e: float, tau: float = 0.05) -> float:
     return total / len(rows)
 
 
+def exo_pair(rows: list[Row], e: float) -> float:
+    total = 0.0
+    for pc, pr, rc, rr, _, _, beta, target in rows:
+        z = beta * (pc - rc - pr + rr - target)
+        for sign, label in ((1, 1 - e), (-1, e)):
+            total += math.exp(-softplus(-sign * z)) * (-softplus(-sign * z) - math.log(label))
+    return total / len(rows)
+
+
 def sft(rows: list[Row], e: float) -> float:
     return -sum(row[0] for row in rows) / sum(row[4] for row in rows)
 
 
-# formula, whether it smooths, settings
-FORMULAS: dict[str, tuple[Callable[..., float], bool, dict[str, Any]]] = {
-    "simpo": (simpo, True, {"simpo_gamma": 0.7}),
-    "sigmoid_norm": (sigmoid_norm, True, {}),
-    "dr_dpo": (dr_dpo, True, {"dr_dpo_beta": 0.6}),
-    "cal_dpo": (cal_dpo, False, {}),
-    "bco": (bco, False, {}),
-    "aot": (aot, True, {}),
-    "aot_unpaired": (aot_unpaired, True, {}),
-    "discopop": (discopop, False, {}),
-    "sft": (sft, False, {}),
+# formula, the least smoothing (None for a loss without), settings
+FORMULAS: dict[str, tuple[Callable[..., float], float | None, dict[str, Any]]] = {
+    "simpo": (simpo, 0.0, {"simpo_gamma": 0.7}),
+    "sigmoid_norm": (sigmoid_norm, 0.0, {}),
+    "dr_dpo": (dr_dpo, 0.0, {"dr_dpo_beta": 0.6}),
+    "cal_dpo": (cal_dpo, None, {}),
+    "bco": (bco, None, {}),
+    "aot": (aot, 0.0, {}),
+    "aot_unpaired": (aot_unpaired, 0.0, {}),
+    "discopop": (discopop, None, {}),
+    "exo_pair": (exo_pair, 1e-3, {}),
+    "sft": (sft, None, {}),
 }
 
 
@@ -116,8 +127,8 @@ def found_loss(rows: list[Row], leaves: list[Tensor], kind: str, e: float) -> Te
 @pytest.mark.parametrize("kind", FORMULAS)
 @given(rows=rows_of_pairs, smoothing=st.floats(0, 0.45))
 def test_the_loss_is_that_of_the_formula(kind: str, rows: list[Row], smoothing: float) -> None:
-    formula, smooths, _ = FORMULAS[kind]
-    e = smoothing if smooths else 0.0
+    formula, least, _ = FORMULAS[kind]
+    e = 0.0 if least is None else max(smoothing, least)
     rows = [tuple(torch.tensor(x).item() if isinstance(x, float) else x for x in row) for row in rows]
     wanted = formula(rows, e)
     assert found_loss(rows, leaves_of(rows), kind, e).item() == pytest.approx(wanted, rel=1e-9, abs=1e-9)
@@ -132,8 +143,8 @@ def test_gradients_of_both_answers_and_of_beta_are_those_of_the_formula(kind: st
         for a, b, c, d, n, m, beta, target in numbers
     ]
     rows = [tuple(torch.tensor(x).item() if isinstance(x, float) else x for x in row) for row in rows]
-    formula, smooths, _ = FORMULAS[kind]
-    e, step = (0.2 if smooths else 0.0), 1e-5
+    formula, least, _ = FORMULAS[kind]
+    e, step = (0.0 if least is None else 0.2), 1e-5
     leaves = leaves_of(rows)
     found_loss(rows, leaves, kind, e).backward()
     for leaf, slot in zip(leaves, (0, 1, 6), strict=True):
@@ -142,3 +153,35 @@ def test_gradients_of_both_answers_and_of_beta_are_those_of_the_formula(kind: st
             above, below = (formula([*rows[:i], tuple(moved), *rows[i + 1 :]], e) for moved in (up, down))
             gradient = 0.0 if leaf.grad is None else leaf.grad[i].item()
             assert gradient == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in LOSSES.items() if not row.on_batch])
+def test_beside_other_betas_a_pair_has_the_loss_and_the_gradients_that_it_has_alone(kind: str) -> None:
+    numbers = torch.rand(4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    tokens = torch.arange(1, 6)
+    objective = objective_of(kind, label_smoothing=0.0 if LOSSES[kind].smooths == "no" else 0.2)
+
+    def losses(leaves: list[Tensor], pairs: slice) -> Tensor:
+        chosen, rejected, beta = (leaf[pairs] for leaf in leaves)
+        policy = PairLogps(
+            chosen=chosen, rejected=rejected, chosen_tokens=tokens[pairs], rejected_tokens=tokens.flip(0)[pairs]
+        )
+        reference = ReferenceScores(chosen_logps=-numbers[3][pairs], rejected_logps=-numbers[2][pairs])
+        zeros = torch.zeros_like(beta)
+        shaping = Shaping(beta=beta, target=zeros, weight=zeros + 1, penalty=zeros)
+        return objective.losses(policy, reference, shaping, shift=torch.tensor(0.4, dtype=torch.float64))
+
+    def leaves() -> list[Tensor]:
+        return [one.clone().requires_grad_() for one in (-4 * numbers[0], -4 * numbers[1], 0.2 + 3 * numbers[2])]
+
+    whole = leaves()
+    together = losses(whole, slice(None))
+    together.sum().backward()
+    for i in range(5):
+        one = leaves()
+        alone = losses(one, slice(i, i + 1))
+        alone.sum().backward()
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-12, atol=1e-12)
+        for part, leaf in zip(one, whole, strict=True):
+            assert part.grad is not None and leaf.grad is not None
+            torch.testing.assert_close(leaf.grad[i], part.grad[i], rtol=1e-12, atol=1e-12)

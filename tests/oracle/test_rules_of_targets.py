@@ -7,9 +7,10 @@ import pytest
 import readings
 import torch
 
+from betahead.beta.allocation import allocation
 from betahead.beta.alpha_dpo import AlphaTarget
 from betahead.beta.amapo import BelowMeanTarget
-from betahead.beta.gamma_po import AllocatedTarget, allocation
+from betahead.beta.gamma_po import AllocatedTarget
 from betahead.beta.rule import BetaRule
 from betahead.forward.agreed import agreed
 from betahead.losses.objective import objective_of
@@ -100,23 +101,39 @@ def test_amapo_is_its_formula() -> None:
         assert loss == pytest.approx(sum(terms) / PAIRS, rel=1e-10)
 
 
-def allocated(gaps: list[float], gamma: float, temperature: float) -> list[float]:
-    """Exponentiated gradient on p itself."""
+def slopes_of(gaps: list[float], shares: list[float], gamma: float, temperature: float) -> list[float]:
+    """The derivative of mean(−log σ(g − γ₀np)) + τ·KL(p ‖ uniform) by every share, less τ."""
     n = len(gaps)
-    shares = [1 / n] * n
-    rate = min(0.5 / temperature, 1.0)
-    for _ in range(20):
-        slopes = [
-            gamma / (1 + math.exp(g - gamma * n * p)) + temperature * (1 + math.log(n * p))
-            for g, p in zip(gaps, shares, strict=True)
-        ]
+    return [
+        gamma / (1 + math.exp(g - gamma * n * p)) + temperature * math.log(n * p)
+        for g, p in zip(gaps, shares, strict=True)
+    ]
+
+
+def stepped(gaps: list[float], gamma: float, temperature: float, *, rate: float, steps: int) -> list[float]:
+    """Shares by exponentiated gradient from equal ones; until all slopes are the same, or for as many steps."""
+    shares = [1 / len(gaps)] * len(gaps)
+    for _ in range(steps):
+        slopes = slopes_of(gaps, shares, gamma, temperature)
+        if max(slopes) - min(slopes) < 1e-13:
+            break
         raised = [p * math.exp(-rate * slope) for p, slope in zip(shares, slopes, strict=True)]
         shares = [p / sum(raised) for p in raised]
+    return shares
+
+
+def allocated(gaps: list[float], gamma: float, temperature: float) -> list[float]:
+    """The optimum, by steps short enough for the steepest place that they can come to."""
+    n = len(gaps)
+    steepest = temperature + gamma**2 * n / 4
+    shares = stepped(gaps, gamma, temperature, rate=1 / min(steepest, temperature + 2 * gamma**2), steps=20_000)
+    slopes = slopes_of(gaps, shares, gamma, temperature)
+    assert max(slopes) - min(slopes) < 1e-12, "the oracle has not arrived"
     return [gamma * n * p for p in shares]
 
 
-@pytest.mark.parametrize(("gamma", "temperature"), [(4.0, 10.0), (1.5, 0.4), (0.0, 10.0)])
-def test_the_allocation_is_exponentiated_gradient_on_the_shares(gamma: float, temperature: float) -> None:
+@pytest.mark.parametrize(("gamma", "temperature"), [(4.0, 10.0), (1.5, 0.4), (4.0, 1.0), (2.0, 0.1), (0.0, 10.0)])
+def test_the_allocation_is_the_optimum_that_short_steps_on_the_shares_come_to(gamma: float, temperature: float) -> None:
     rng = random.Random(0)
     gaps = [rng.gauss(0, 3) for _ in range(20)]
     filler = torch.tensor([50.0, -50.0], dtype=torch.float64)
@@ -126,16 +143,43 @@ def test_the_allocation_is_exponentiated_gradient_on_the_shares(gamma: float, te
     assert found.tolist() == pytest.approx(allocated(gaps, gamma, temperature), rel=1e-10)
 
 
-def test_the_allocation_has_arrived_where_its_objective_is_smallest() -> None:
-    gaps = 2 * torch.randn(256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    gamma, temperature = 4.0, 10.0
+@pytest.mark.parametrize("spread", [0.0, 2.0, 50.0])
+@pytest.mark.parametrize("gamma", [0.1, 4.0, 40.0])
+@pytest.mark.parametrize("temperature", [100.0, 10.0, 2.0, 1.0, 0.1, 0.01])
+def test_the_allocation_is_where_its_objective_is_smallest_at_any_temperature(
+    gamma: float, temperature: float, spread: float
+) -> None:
+    gaps = spread * torch.randn(256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = allocation(gaps, torch.ones(256, dtype=torch.bool), gamma=gamma, temperature=temperature)
-    # Σp = 1 with a multiplier: the derivative is the same for every pair.
-    slope = gamma * torch.sigmoid(found - gaps) + temperature * (found / gamma).log()
-    assert float(slope.max() - slope.min()) < 1e-4
     torch.testing.assert_close(found.mean(), torch.tensor(gamma, dtype=torch.float64))
+    # Σp = 1 with a multiplier: the derivative is the same for every pair that has a share to speak of.
+    log_ratio = (found / gamma).log()
+    slope = (gamma * torch.sigmoid(found - gaps) + temperature * log_ratio)[log_ratio > -500]
+    assert float(slope.max() - slope.min()) < 1e-7 * (1 + gamma)
     order = gaps.argsort()
-    assert bool((found[order].diff() > 0).all())
+    assert bool((found[order].diff() >= 0).all())
+    single = allocation(gaps.float(), torch.ones(256, dtype=torch.bool), gamma=gamma, temperature=temperature)
+    assert single.isfinite().all()
+
+
+@pytest.mark.parametrize(("gamma", "temperature"), [(4.0, 10.0), (1.5, 10.0), (5.0, 20.0), (3.0, 3.0)])
+def test_the_twenty_steps_of_the_released_code_come_to_the_same_at_its_own_settings(
+    gamma: float, temperature: float
+) -> None:
+    rng = random.Random(1)
+    gaps = [rng.gauss(0, 2) for _ in range(64)]
+    shares = stepped(gaps, gamma, temperature, rate=min(0.5 / temperature, 1.0), steps=20)
+    found = allocation(
+        torch.tensor(gaps, dtype=torch.float64), torch.ones(64, dtype=torch.bool), gamma=gamma, temperature=temperature
+    )
+    assert found.tolist() == pytest.approx([gamma * 64 * p for p in shares], rel=1e-4)
+
+
+def test_at_a_low_temperature_they_go_to_and_fro_instead() -> None:
+    rng = random.Random(1)
+    gaps = [rng.gauss(0, 2) for _ in range(64)]
+    twenty, more = (stepped(gaps, 4.0, 1.0, rate=0.5, steps=steps) for steps in (20, 21))
+    assert max(abs(4.0 * 64 * (p - q)) for p, q in zip(twenty, more, strict=True)) > 0.5
 
 
 @pytest.mark.parametrize("margin", ["policy", "reference", "reference_sums"])

@@ -12,6 +12,7 @@ from betahead.beta.draws import gumbel
 from betahead.beta.quantile_controller import QuantileController
 from betahead.beta.rule import BetaRule
 from betahead.losses.preference import preference_loss
+from betahead.types import PromptFeatures
 
 STEPS, PAIRS = 6, 10
 
@@ -119,3 +120,14 @@ def test_the_quantile_controller_is_its_formula(warmup: int) -> None:
         at_bound += beta in (0.17, 0.21)
     assert at_bound > 0
     assert float(rule.log_metrics()["beta/threshold"]) == pytest.approx(threshold, rel=1e-12)
+
+
+def test_a_margin_on_the_quantile_itself_has_reached_it() -> None:
+    # The threshold is the median, which is one of the margins: 2 of 3 are at or above it, 1 of 3 above.
+    rule = QuantileController(0.2, share=0.5, rate=0.1, gain=2.0, momentum=1.0, warmup=1).double()
+    margin = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
+    for _ in range(2):
+        rule(PromptFeatures(pairs=3), margin)
+    error = (2 / 3 - 0.5) / math.sqrt(0.5 * 0.5 / 3)
+    (beta, *_) = rule(PromptFeatures(pairs=3), margin).beta.tolist()
+    assert beta == pytest.approx(0.2 * math.exp(0.1 * math.tanh(2.0 * error)), rel=1e-12)

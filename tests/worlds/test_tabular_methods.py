@@ -12,7 +12,7 @@ from betahead.worlds.named import NAMED_WORLDS, named_world
 from betahead.worlds.tabular import exact_scores, kl_quartiles, mean_scores, tabular_world
 from betahead.worlds.tabular_frontier import reward_at_kl
 from betahead.worlds.tabular_method import SHARED_AXES
-from betahead.worlds.tabular_method_table import answer_nll, log_ppl_lean
+from betahead.worlds.tabular_method_table import TABULAR_METHODS, answer_nll, log_ppl_lean
 from betahead.worlds.tabular_methods import tabular_method_world
 from betahead.worlds.tabular_oracles import SEARCH, main, oracle_of, recorded, searched
 
@@ -26,7 +26,7 @@ def configurations(method, number=2):
     return [{a.name: float(a.low ** (1 - s) * a.high**s if a.low else a.high * s) for a in axes} for s in shares]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TABULAR_METHODS)
 def test_every_method_scores_every_prompt_from_the_reference_on(method):
     world = tabular_method_world("half_noise")
     out = world.run(method, configurations(method, 1), SEEDS, split="eval")

@@ -11,6 +11,10 @@ Form = Literal["banded", "direct"]
 Exponent = float | Literal["learned"]
 
 
+_ROOM = 1e12
+"""Squares, products and ratios of a few numbers up to it and down to its inverse are still numbers of float32."""
+
+
 def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices.
 
@@ -22,7 +26,7 @@ def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def number(key: str, value: Any, wanted: str, least: float, most: float = math.inf, *, inside: bool = True) -> float:
-    """The value as a finite float between its bounds.
+    """The value as a finite float between its bounds, and within what float32 can square, divide by and multiply.
 
     Args:
         key: its name under `beta`.
@@ -38,6 +42,10 @@ def number(key: str, value: Any, wanted: str, least: float, most: float = math.i
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not least <= value < most or (value == least and not inside):
         raise ConfigError(f"`beta.{key}` must be {wanted}, but is {value!r} instead.")
+    if abs(value) > _ROOM:
+        raise ConfigError(f"`beta.{key}` must be {wanted} and at most 1e12 in size, but is {value!r} instead.")
+    if least == 0 and not inside and value < 1 / _ROOM:
+        raise ConfigError(f"`beta.{key}` must be {wanted} and at least 1e-12, but is {value!r} instead.")
     return float(value)
 
 
@@ -117,6 +125,8 @@ def checked_bounds(bounds: Any, initial_beta: float) -> tuple[float, float]:
             f"`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are {shown} around "
             f"{initial_beta} instead."
         )
+    if numbers[0] < 1 / _ROOM or numbers[1] > _ROOM:
+        raise ConfigError(f"`beta.bounds` must be from 1e-12 to 1e12, but are {list(bounds)} instead.")
     return float(numbers[0]), float(numbers[1])
 
 

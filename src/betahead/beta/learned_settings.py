@@ -58,14 +58,14 @@ def resolved(
     _applies("learning_rate", learning_rate, "a learning.kind that learns", mode.trains)
     if not mode.trains and ppl_exponent == "learned":
         raise ConfigError("`beta.ppl_exponent` must be a number with learning.kind: none, but is 'learned' instead.")
-    reads_ppl = not banded or ppl_exponent != 0.0
-    reads_hidden = not banded or max_correction != 0.0
-    _has_effect("ppl_from", ppl_from, "ppl_exponent: 0, which reads no perplexity", reads_ppl or ppl_from == "policy")
-    _has_effect(
-        "ppl_tokens", ppl_tokens, "ppl_exponent: 0, which reads no perplexity", reads_ppl or ppl_tokens == "all"
-    )
+    # A net that is not trained stays as it starts, where it gives 0 for every prompt.
+    reads_ppl = ppl_exponent != 0.0 if banded else mode.trains
+    reads_hidden = mode.trains and (not banded or max_correction != 0.0)
+    without = "ppl_exponent: 0" if banded else "form: direct and a net that nothing trains"
+    _has_effect("ppl_from", ppl_from, f"{without}, which reads no perplexity", reads_ppl or ppl_from == "policy")
+    _has_effect("ppl_tokens", ppl_tokens, f"{without}, which reads no perplexity", reads_ppl or ppl_tokens == "all")
     from_policy = reads_hidden or (reads_ppl and ppl_from == "policy")
-    _has_effect("couple", couple, "a beta that reads nothing of the policy", from_policy or not couple)
+    _has_effect("couple", couple, "a beta that follows nothing of the policy", from_policy or not couple)
 
     if couple and not mode.couples:
         raise ConfigError(

@@ -24,7 +24,7 @@ from betahead.compare.scope import Searches
 from betahead.compare.spaces import Space, refuse_outside, space_of
 from betahead.errors import ConfigError
 from betahead.runs.yaml_text import read_yaml
-from betahead.worlds.outcome import MethodWorld, WorldMethod
+from betahead.worlds.outcome import MethodWorld, WorldMethod, fingerprint_of, why_not_in
 
 # Raised when the protocol changes what a plan's results are, or what the storage holds of them.
 PROTOCOL = 3
@@ -184,7 +184,7 @@ class ResolvedPlan:
         apart = {"searches": "apart"} if self.plan.searches.scope == "configurations" else {}
         return apart | {
             "protocol": PROTOCOL,
-            "worlds": {cell: _digest(world.fingerprint()) for cell, world in self.worlds.items()},
+            "worlds": {cell: _digest(fingerprint_of(world, self.plan.methods)) for cell, world in self.worlds.items()},
             "plan": self.plan.model_dump(mode="json"),
             "spaces": {
                 method: {name: axis.model_dump(mode="json") for name, axis in space.items()}
@@ -252,7 +252,8 @@ def resolve(plan: Plan, world_of: WorldOf) -> ResolvedPlan:
         known = world.methods()
         for name in plan.methods:
             if name not in known:
-                raise ConfigError(f"`methods.{name}` is not a method of {cell}; {did_you_mean(name, known)}")
+                remedy = why_not_in(world, name) or did_you_mean(name, known)
+                raise ConfigError(f"`methods.{name}` is not a method of {cell}; {remedy}")
             if declared.setdefault(name, known[name]).axes != known[name].axes:
                 raise ConfigError(
                     f"`methods.{name}` must have the same axes in every cell, but {cell} declares others; "

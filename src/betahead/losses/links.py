@@ -8,6 +8,9 @@ from torch.nn.functional import logsigmoid, relu
 
 Pairs = Float[Tensor, " pairs"]
 
+# What has a square in float32; the score of an f-divergence may lie beyond it, and has no gradient of use there.
+_FARTHEST = 1e18
+
 
 def sigmoid(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0) -> Pairs:
     """The logistic loss −(1−e)·log σ(z) − e·log σ(−z), with e the label smoothing.
@@ -77,7 +80,7 @@ def ipo(z: Pairs, beta: Pairs) -> Pairs:
     Deviates:
         The paper sums log-ratios over tokens; like TRL, and as its authors confirmed there, we take the mean.
     """
-    return ((z - 0.5) / beta) ** 2
+    return ((z - 0.5) / beta).clamp(-_FARTHEST, _FARTHEST) ** 2
 
 
 def exo_pair(z: Pairs, beta: Pairs, *, label_smoothing: float) -> Pairs:

@@ -12,7 +12,7 @@ from betahead.errors import ConfigError
 from betahead.losses.divergences import DIVERGENCES
 from betahead.losses.margin import answer_logps, logratios, per_token_of, reference_logps
 from betahead.losses.on_ranks import Everyone, of_all_ranks
-from betahead.losses.settings import LossSettings
+from betahead.losses.settings import ROOM, LossSettings
 from betahead.losses.table import Loss, loss_named
 from betahead.types import PairLogps, ReferenceScores, Shaping
 
@@ -209,6 +209,8 @@ def objective_of(kind: str | Sequence[str], weights: Sequence[float] | None = No
             f"`loss.weights` must be a list of one positive number for each of {', '.join(kinds)}, but is "
             f"{list(numbers)} instead."
         )
+    if not all(1 / ROOM <= one <= ROOM for one in numbers):
+        raise ConfigError(f"`loss.weights` must be from 1e-12 to 1e12, but is {list(numbers)} instead.")
     known = LossSettings(**settings)
     known.check(kinds)
     return Objective(kinds=kinds, weights=tuple(float(one) for one in numbers), settings=known)

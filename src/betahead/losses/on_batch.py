@@ -5,8 +5,6 @@ on each micro-batch by itself, so how a batch is cut changes them; on several ra
 (TRL takes each rank's pairs apart), see `on_ranks`.
 """
 
-import math
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,7 +30,9 @@ def dr_dpo(z: Pairs, beta: Pairs, *, label_smoothing: float = 0.0, dr_dpo_beta: 
         https://arxiv.org/abs/2407.07880.
     """
     losses = sigmoid(z, beta, label_smoothing=label_smoothing)
-    whole = -dr_dpo_beta * ((-losses / dr_dpo_beta).logsumexp(dim=0) - math.log(len(losses)))
+    # Around the smallest loss, and as 1 plus a mean: a large β′ would leave nothing of log mean exp but its rounding.
+    least = losses.detach().min()
+    whole = least - dr_dpo_beta * ((least - losses) / dr_dpo_beta).expm1().mean().log1p()
     return whole.expand(len(losses))
 
 

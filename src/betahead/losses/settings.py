@@ -107,6 +107,9 @@ class LossSettings:
 DEFAULTS = {field.name: field.default for field in fields(LossSettings)}
 """The values that mean that a setting was not touched."""
 
+ROOM = 1e12
+"""Squares, products and ratios of a few numbers up to it and down to its inverse are still numbers of float32."""
+
 _INFINITE = float("inf")
 _RANGES: dict[str, tuple[str, float, float, str]] = {
     "label_smoothing": ("in [0, 0.5)", 0.0, 0.5, "[)"),
@@ -121,3 +124,7 @@ def _check_number(name: str, value: Any, allowed: str, low: float, high: float, 
     fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not fits or (value == low and ends[0] == "(") or (value == high and ends[1] == ")"):
         raise ConfigError(f"`loss.{name}` must be {allowed}, but is {value!r} instead.")
+    if abs(value) > ROOM:
+        raise ConfigError(f"`loss.{name}` must be {allowed} and at most 1e12 in size, but is {value!r} instead.")
+    if low == 0.0 and ends[0] == "(" and value < 1 / ROOM:
+        raise ConfigError(f"`loss.{name}` must be {allowed} and at least 1e-12, but is {value!r} instead.")

@@ -8,6 +8,7 @@ from betahead.report.beta_figures import beta_figures
 from betahead.report.comparable import margin_unit, same_data
 from betahead.report.facts import facts, method
 from betahead.report.html import Html, element, joined
+from betahead.report.measured import measured
 from betahead.report.numbers import NONE, count, finite, interval, shown
 from betahead.report.page import KeyNumber, Section, page
 from betahead.report.run_files import RunFiles, at
@@ -38,7 +39,9 @@ def run_page(runs: Sequence[RunFiles], footer: str) -> str:
 
 
 def _found(runs: Sequence[RunFiles]) -> list[Section]:
+    numbers = measured(runs)
     return [
+        *([Section(name="measured", title="Measured by betahead eval", body=numbers)] if numbers else []),
         Section(name="training", title="Training", body=training_curves(runs)),
         Section(name="beta", title="β", body=beta_figures(runs)),
         Section(name="prompts", title="Largest and smallest β", body=extremes(runs)),
@@ -118,12 +121,12 @@ def _keys(run: RunFiles) -> list[KeyNumber]:
 
 
 def _kl(run: RunFiles) -> KeyNumber:
-    measured = run.measured.get("kl")
-    if isinstance(measured, dict):
-        error = finite(at(measured, "standard_error"))
+    kl = run.measured.get("kl")
+    if isinstance(kl, dict):
+        error = finite(at(kl, "standard_error"))
         return KeyNumber(
             label="KL to the reference, nats",
-            value=shown(at(measured, "nats")),
+            value=shown(at(kl, "nats")),
             detail="per answer, by betahead eval" + ("" if error is None else f"; ± {shown(error, 2)} standard error"),
         )
     logged = run.logged("kl/estimate")

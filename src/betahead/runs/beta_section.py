@@ -48,6 +48,11 @@ class FixedBetaSection(Section):
         """A new rule of this β."""
         return FixedBeta(self.beta)
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.rule()
+        return self
+
 
 class LearningSection(Section):
     """How a learned β is learned: the settings of each kind, see `betahead.beta.learning_kinds`."""

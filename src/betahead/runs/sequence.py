@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from betahead.errors import ConfigError
 from betahead.runs.quiet import quieted
 from betahead.runs.sequence_measures import SEQUENCE_MEASURES, corpus_texts
-from betahead.runs.sequence_methods import SEQUENCE_METHODS, SHARED_AXES, Values
+from betahead.runs.sequence_methods import FINGERPRINTED, SEQUENCE_METHODS, SHARED_AXES, Values
 from betahead.runs.sequence_run import SequenceRun, Start, trained_run
 from betahead.runs.sequence_scores import PromptScores, SampledPolicy
 from betahead.runs.sequence_settings import SequenceSettings, default_cache, shared_reference
 from betahead.worlds.grammar import GrammarWorld
 from betahead.worlds.outcome import MethodWorld, Outcome, PromptTopics, WorldMethod
+from betahead.worlds.registered import SEQUENCE, unknown_method, why_not
 from betahead.worlds.world import WorldPair
 
 # The divergences, nats per answer, at which the protocol compares language models.
@@ -66,8 +67,17 @@ class _SequenceWorld:
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "settings": asdict(self.settings),
-            "methods": [method.to_dict() for method in SEQUENCE_METHODS.values()],
+            "methods": [method.to_dict() for method in FINGERPRINTED.values()],
         }
+
+    def declared(self, methods: Collection[str]) -> Mapping[str, Any]:
+        """What those of these methods declare that the fingerprint leaves out: controls of the package's rules."""
+        more = sorted(set(methods) & (SEQUENCE_METHODS.keys() - FINGERPRINTED.keys()))
+        return {name: SEQUENCE_METHODS[name].to_dict() for name in more}
+
+    def why_not(self, method: str) -> str | None:
+        """Why there is no such method here, where its name says what it would be."""
+        return why_not(method, SEQUENCE_METHODS, SEQUENCE)
 
     def prompt_texts(self, split: Literal["train", "eval", "test"]) -> set[str]:
         """The prompts that a run may train on, or those that policies are scored and measured on."""
@@ -86,7 +96,7 @@ class _SequenceWorld:
         began = time.perf_counter()
         row = SEQUENCE_METHODS.get(method)
         if row is None:
-            raise ConfigError(f"`method` must be one of {', '.join(SEQUENCE_METHODS)}, but is {method!r} instead.")
+            raise ConfigError(unknown_method(method, SEQUENCE_METHODS, self.why_not(method)))
         _check(row.described, configurations)
         held_out = self._held_out(split)
 

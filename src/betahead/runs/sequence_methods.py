@@ -1,15 +1,12 @@
 """The methods of the sequence world: how each sets β, and what it changes about the training pairs."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from betahead.beta.control_levels import FlippedBeta, MatchedBeta, NoiseBeta
-from betahead.beta.controls import ControlledBeta, PermutedBeta
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.given import GivenBeta
 from betahead.beta.learned import LearnedBeta
@@ -18,6 +15,7 @@ from betahead.beta.table import METHODS
 from betahead.losses.table import LOSSES
 from betahead.runs.sequence_lessons import Lessons
 from betahead.worlds.outcome import Axis, WorldMethod
+from betahead.worlds.registered import CONTROL_RULES, SEQUENCE_COLUMNS, SMOOTHING, controls_of, level_of
 from betahead.worlds.world import Topic
 
 SHARED_AXES = (Axis(name="learning_rate", low=5e-5, high=1e-3), Axis(name="beta", low=0.03, high=1.0))
@@ -30,13 +28,6 @@ _RATE = Axis(name="beta_learning_rate", low=1e-3, high=2e-2)
 _RHO = Axis(name="rho", low=0.03, high=0.3)
 _NOISY_OVER_CLEAN = Axis(name="noisy_over_clean", low=1 / 16, high=16.0)
 _KEPT_NOISE = Axis(name="kept_noise", low=0.01, high=0.5, log=False)
-
-_CONTROLS: Mapping[str, tuple[type[ControlledBeta], str]] = {
-    "permuted": (PermutedBeta, "placebo of {}: every pair gets the β of the pair before it"),
-    "noise": (NoiseBeta, "control of {}: β of the same mean and spread, drawn anew for every pair and step"),
-    "flipped": (FlippedBeta, "control of {}: β lowered where the rule raises it"),
-    "matched": (MatchedBeta, "control of {}: the rule's mean β for all pairs"),
-}
 
 
 def _as_they_are(values: Values, topics: Sequence[Topic]) -> Lessons:
@@ -181,27 +172,21 @@ _ONE_BETA = (
 
 def _controlled(kind: str, method: SequenceMethod) -> SequenceMethod:
     """A control of a method: its β reaches the policy changed."""
-    control, summary = _CONTROLS[kind]
+    control, summary = CONTROL_RULES[kind]
 
     def rule(values: Values) -> BetaRule:
         return control(method.rule(values))
 
-    return SequenceMethod(
-        described=method.described.control(kind, summary),
-        rule=rule,
-        lessons=method.lessons,
-    )
+    return replace(method, described=method.described.control(kind, summary), rule=rule)
 
 
 # Defaults for runs of thousands of steps, which would not act in the 120 of this world, or hardly.
 _SETTINGS: Mapping[str, Mapping[str, int]] = {"quantile_controller": {"warmup": 12}, "kl_controller": {"kl_every": 5}}
-# At 0 the one is infinite and the other is `sigmoid`; 1e-3 is what the former's paper recommends.
-_SMOOTHING: Mapping[str, float] = {"exo_pair": 1e-3, "robust": 0.1}
 
 
 def _registered(kind: type[BetaRule]) -> SequenceMethod:
     """A rule that a config can name, with its own defaults where these suit; `beta` is where its β starts."""
-    level = "beta" if "beta" in inspect.signature(kind).parameters else "initial_beta"
+    level = level_of(kind)
     card = kind.card
     settings = _SETTINGS.get(kind.kind, {})
     return SequenceMethod(
@@ -216,17 +201,17 @@ def _registered(kind: type[BetaRule]) -> SequenceMethod:
 _RULES = [
     kind
     for kind in METHODS
-    if kind not in (FixedBeta, LearnedBeta) and kind.columns <= {"strength"} and kind().margin_of == "reference"
+    if kind not in (FixedBeta, LearnedBeta) and kind.columns <= SEQUENCE_COLUMNS and kind().margin_of == "reference"
 ]
 _LOSSES = [
     SequenceMethod(
         described=_described(
             f"loss:{name}",
-            f"one β, {row.formula}" + (f", e = {_SMOOTHING[name]:g}" if name in _SMOOTHING else ""),
+            f"one β, {row.formula}" + (f", e = {SMOOTHING[name]:g}" if name in SMOOTHING else ""),
         ),
         rule=_fixed,
         loss=name,
-        label_smoothing=_SMOOTHING.get(name, 0.0),
+        label_smoothing=SMOOTHING.get(name, 0.0),
     )
     for name, row in LOSSES.items()
     if name != "sigmoid" and row.needs_reference
@@ -236,6 +221,11 @@ _METHODS = (
     *_VARIED,
     *map(_registered, _RULES),
     *_LOSSES,
-    *(_controlled(kind, method) for method in _VARIED for kind in _CONTROLS),
+    *(_controlled(kind, method) for method in _VARIED for kind in CONTROL_RULES),
 )
-SEQUENCE_METHODS: Mapping[str, SequenceMethod] = MappingProxyType({m.described.name: m for m in _METHODS})
+_CONTROLLED_RULES = [_controlled(name, _registered(kind)) for kind in _RULES for name in controls_of(kind.kind)]
+FINGERPRINTED: Mapping[str, SequenceMethod] = MappingProxyType({m.described.name: m for m in _METHODS})
+"""Methods that every plan's hash covers; of the others it covers those that the plan names."""
+SEQUENCE_METHODS: Mapping[str, SequenceMethod] = MappingProxyType(
+    {**FINGERPRINTED, **{m.described.name: m for m in _CONTROLLED_RULES}}
+)

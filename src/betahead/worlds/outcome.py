@@ -1,8 +1,8 @@
 """What a comparison asks of a world: its methods, what they are tuned over, and what trained policies are worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -137,3 +137,27 @@ class MethodWorld(Protocol):
             ConfigError: an unknown method, or a configuration with other keys than the method's axes.
         """
         ...
+
+
+@runtime_checkable
+class Registering(Protocol):
+    """A world that also runs the rules and losses of the package, as far as it can."""
+
+    def declared(self, methods: Collection[str]) -> Mapping[str, Any]:
+        """What those of these methods declare that the fingerprint leaves out, so that others change no hash."""
+        ...
+
+    def why_not(self, method: str) -> str | None:
+        """The end of a sentence that refuses a method, where its name says what it would be; otherwise None."""
+        ...
+
+
+def fingerprint_of(world: MethodWorld, methods: Collection[str]) -> Mapping[str, Any]:
+    """The fingerprint of a world as these methods run in it."""
+    named = world.declared(methods) if isinstance(world, Registering) else {}
+    return {**world.fingerprint(), **({"registered": named} if named else {})}
+
+
+def why_not_in(world: MethodWorld, method: str) -> str | None:
+    """Why a world has no such method, or None."""
+    return world.why_not(method) if isinstance(world, Registering) else None

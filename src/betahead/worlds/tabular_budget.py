@@ -86,6 +86,7 @@ class _Course(BetaCourse):
     def __init__(self, rule: BudgetBeta, of: BetaCourse) -> None:
         self.of = of
         self.per, self.learning_rate = of.per, of.learning_rate
+        self.loss, self.label_smoothing = of.loss, of.label_smoothing
         target = torch.as_tensor(rule.target_kl, dtype=torch.float64).view(-1, 1)
         self.ascent = DualAscent(target=target, rate=rule.rate, horizon=rule.horizon)
         self.limits = (math.log(rule.bounds[0]), math.log(rule.bounds[1]))

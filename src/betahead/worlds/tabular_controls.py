@@ -61,6 +61,7 @@ class _Course(BetaCourse):
         self.of, self.kind = of, kind
         self.per, self.learning_rate = of.per, of.learning_rate
         self.reads_kl = of.reads_kl
+        self.loss, self.label_smoothing = of.loss, of.label_smoothing
         self.generators = [np.random.default_rng([seed, CONTROL_STREAM]) for seed in world.seeds]
         prompts = world.settings.train_prompts
         self.order: Int[Tensor, "seeds prompts"] = torch.from_numpy(

@@ -57,6 +57,12 @@ class Course:
         """Set the level of the next step by the KL (nats per answer) of the policies that begin it."""
         self.level = self.of.next_level(self.level, kl)
 
+    def descend(self, policies: Policies, batch: Weighed, share: float) -> None:
+        """A step of the policies on these pairs, and of what is learned of β; learning rates times `share`."""
+        margin = policies.margins(batch.pairs)
+        policies.step(policies.gradient(self.push(margin, batch, share), batch.pairs), share)
+        self.look_back(margin, batch, policies, share)
+
     def push(self, margin: PerPair, batch: Weighed, share: float) -> PerPair:
         """The derivative of the loss by the margins; what descends the loss of the step itself steps along the way."""
         margin, still = margin.detach().requires_grad_(), margin.detach()
@@ -93,4 +99,5 @@ class Course:
 
     def _losses(self, margin: PerPair, still: PerPair, log_beta: PerPrompt, where: Tensor) -> PerPair:
         shaping = self.of.shaping(log_beta.gather(2, where), self.level.gather(2, where), still)
-        return preference_loss(margin.flatten(), shaping).view(margin.shape)
+        losses = preference_loss(margin.flatten(), shaping, kind=self.of.loss, label_smoothing=self.of.label_smoothing)
+        return losses.view(margin.shape)

@@ -42,6 +42,10 @@ class BetaCourse(ABC):
     """What has a log β of its own; None where nothing is learned."""
     learning_rate: PerConfig = 0.0
     """Of log β."""
+    loss: str = "sigmoid"
+    """The link that pairs descend, a row of `betahead.losses.table.LOSSES` that reads the margin."""
+    label_smoothing: float = 0.0
+    """Of the link."""
     reads_kl: bool = False
     """Whether the level follows the policy's KL, so that `next_level` is called before every step."""
 
@@ -95,14 +99,18 @@ class PromptBeta(BetaLearning, BetaCourse):
 
 @dataclass(frozen=True, kw_only=True)
 class HeldBeta(PromptBeta):
-    """β stays where it starts: −log σ(β·h).
+    """β stays where it starts: −log σ(β·h), or another link of the margin.
 
     Args:
         push: with `beta` the first push on a pair is proportional to β(x), so that β also acts as a weight; with `even`
             the loss is weighted by β₀/β(x), so that β(x) only sets where a pair stops.
+        loss: the link.
+        label_smoothing: of the link.
     """
 
     push: Literal["beta", "even"] = "beta"
+    loss: str = "sigmoid"
+    label_smoothing: float = 0.0
 
     def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
         """β as it is, no penalty."""

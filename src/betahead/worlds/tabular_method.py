@@ -1,7 +1,7 @@
 """A method as it is compared in tabular worlds: how it sets β, which pairs it reads, and where its runs end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaxtyping import Float
@@ -12,8 +12,12 @@ from betahead.worlds.tabular import TabularWorld
 from betahead.worlds.tabular_learning import BetaLearning, HeldBeta
 from betahead.worlds.tabular_oracles import Oracle
 from betahead.worlds.tabular_pairs import TabularPairs
+from betahead.worlds.tabular_registered import RegisteredRule
 from betahead.worlds.tabular_runs import Runs
 from betahead.worlds.tabular_settings import TabularSettings
+
+Setting = BetaLearning | RegisteredRule
+"""How β is set: in ways that only tabular worlds know, or by a rule of the package."""
 
 Values = Mapping[str, Float[Tensor, " configs"]]
 """A configuration's numbers by name: `learning_rate`, `beta` and the method's own axes."""
@@ -30,7 +34,7 @@ class Planted:
     oracle: Oracle
 
 
-def _held(values: Values, planted: Planted) -> BetaLearning:
+def _held(values: Values, planted: Planted) -> Setting:
     return HeldBeta()
 
 
@@ -56,12 +60,13 @@ class TabularMethod:
         of_batch: whether β belongs to the batch, so that prompts have none of their own.
         stopped: whether a run ends at the checkpoint that is best on the prompts of selection.
         tempered: whether σ(β·h) is read with one temperature, fitted on the pairs of the prompts of selection.
+        settings: of a rule or loss of the package, beyond its β.
         bonus: added to every prompt's reward and win rate; a device for testing comparisons.
         same_as: the name of the method whose very runs these are, given what is planted; None where they are its own.
     """
 
     described: WorldMethod
-    learning: Callable[[Values, Planted], BetaLearning] = _held
+    learning: Callable[[Values, Planted], Setting] = _held
     lean: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
     weight: Callable[[Planted], Float[Tensor, "seeds prompts"]] | None = None
     level: float = 1.0
@@ -70,6 +75,7 @@ class TabularMethod:
     stopped: bool = False
     tempered: bool = False
     bonus: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     same_as: Callable[[TabularSettings, Oracle], str | None] = _its_own
 
     def runs(self, values: Values, planted: Planted) -> Runs:

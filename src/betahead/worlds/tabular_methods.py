@@ -1,7 +1,7 @@
 """A named tabular world as something that methods are compared in."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from torch import Tensor
 from betahead.errors import ConfigError
 from betahead.worlds.named import named_world
 from betahead.worlds.outcome import MethodWorld, Outcome, PromptTopics, WorldMethod
+from betahead.worlds.registered import TABULAR, unknown_method, why_not
 from betahead.worlds.tabular import Scores, TabularWorld, kl_quartiles, tabular_world
 from betahead.worlds.tabular_conditions import named_conditions
 from betahead.worlds.tabular_controls import ControlledBeta
@@ -23,6 +24,7 @@ from betahead.worlds.tabular_method import SHARED_AXES, Planted, Values
 from betahead.worlds.tabular_method_table import TABULAR_METHODS
 from betahead.worlds.tabular_oracles import oracle_of, recorded
 from betahead.worlds.tabular_pairs import TabularPairs, sampled_pairs
+from betahead.worlds.tabular_registered_table import REGISTERED_METHODS
 from betahead.worlds.tabular_runs import Trained
 from betahead.worlds.tabular_settings import TabularSettings
 from betahead.worlds.tabular_training import train
@@ -57,7 +59,8 @@ class _TabularMethodWorld:
         self.name = name
         self._oracle = oracle_of(self._world)
         effects = [planted_effect(size) for size in planted]
-        self._table = {**TABULAR_METHODS, **{method.described.name: method for method in effects}}
+        self._own = {**TABULAR_METHODS, **{method.described.name: method for method in effects}}
+        self._table = {**self._own, **REGISTERED_METHODS}
 
     def methods(self) -> Mapping[str, WorldMethod]:
         return MappingProxyType({name: method.described for name, method in self._table.items()})
@@ -83,9 +86,18 @@ class _TabularMethodWorld:
             "settings": asdict(self.settings),
             "training": asdict(self.training),
             "oracle": recorded()[self._world],
-            "methods": [method.to_dict() for method in self._table.values()],
+            "methods": [method.to_dict() for method in self._own.values()],
             "truth_seeds": list(_TRUTH_SEEDS),
         }
+
+    def declared(self, methods: Collection[str]) -> Mapping[str, Any]:
+        """What those of these methods declare that the fingerprint leaves out: the package's rules and losses."""
+        rows = {name: REGISTERED_METHODS[name] for name in methods if name in REGISTERED_METHODS}
+        return {name: {**row.to_dict(), "settings": {**row.settings}} for name, row in sorted(rows.items())}
+
+    def why_not(self, method: str) -> str | None:
+        """Why there is no such method here, where its name says what it would be."""
+        return why_not(method, self._table, TABULAR)
 
     def run(
         self,
@@ -98,7 +110,7 @@ class _TabularMethodWorld:
         began = time.perf_counter()
         row = self._table.get(method)
         if row is None:
-            raise ConfigError(f"`method` must be one of {', '.join(self._table)}, but is {method!r} instead.")
+            raise ConfigError(unknown_method(method, self._table, self.why_not(method)))
         values = _values(row.described, configurations)
         world, pairs = _world_of(self.settings, tuple(seeds))
         planted = Planted(world=world, oracle=self._oracle)

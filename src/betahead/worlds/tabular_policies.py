@@ -79,6 +79,7 @@ class Policies:
         stack = (len(world.seeds), learning_rate.shape[0])
         own = world.settings.train_prompts * world.settings.answers if world.private > 0 else 0
         self.private = world.private
+        self._features = world.features
         self.at = Parameters(
             shared=torch.zeros(*stack, world.features.shape[-1], dtype=torch.float64),
             table=torch.zeros(*stack, own, dtype=torch.float64),
@@ -104,6 +105,24 @@ class Policies:
             table.scatter_add_(2, won, self.private * push).scatter_add_(2, lost, -self.private * push)
         return Parameters(shared=push @ pairs.difference, table=table)
 
+    def moved_logits(self, prompt: Int[Tensor, "seeds pairs"]) -> Float[Tensor, "seeds configs pairs answers"]:
+        """What the policies add to log π_ref of every answer to the prompts of pairs, up to their normalisers."""
+        features = self._features_at(prompt)
+        logits = (self.at.shared @ features.flatten(1, 2).transpose(1, 2)).unflatten(-1, features.shape[1:3])
+        if self.private == 0:
+            return logits
+        return logits + self.private * self.at.table.gather(2, self._places(prompt)).view(logits.shape)
+
+    def gradient_by_logits(
+        self, by_logits: Float[Tensor, "seeds configs pairs answers"], prompt: Int[Tensor, "seeds pairs"]
+    ) -> Parameters:
+        """The gradient of a loss whose derivative by `moved_logits` is this."""
+        flat = by_logits.flatten(2)
+        table = torch.zeros_like(self.at.table)
+        if self.private > 0:
+            table.scatter_add_(2, self._places(prompt), self.private * flat)
+        return Parameters(shared=flat @ self._features_at(prompt).flatten(1, 2), table=table)
+
     def step(self, gradient: Parameters, share: float) -> None:
         """Descend once, with the learning rate times `share`."""
         self._shared.step(gradient.shared, share)
@@ -119,3 +138,12 @@ class Policies:
         configs = self.at.table.shape[1]
         won, lost = (where[:, None].expand(-1, configs, -1) for where in (pairs.won, pairs.lost))
         return won, lost
+
+    def _features_at(self, prompt: Int[Tensor, "seeds pairs"]) -> Float[Tensor, "seeds pairs answers features"]:
+        return self._features[torch.arange(prompt.shape[0])[:, None], prompt]
+
+    def _places(self, prompt: Int[Tensor, "seeds pairs"]) -> Int[Tensor, "seeds configs places"]:
+        """Where the own logits of all answers to these prompts lie in the table."""
+        answers = self._features.shape[2]
+        places = (prompt[..., None] * answers + torch.arange(answers)).flatten(1)
+        return places[:, None].expand(-1, self.at.table.shape[1], -1)

@@ -14,6 +14,7 @@ from betahead.worlds.tabular_course import Course
 from betahead.worlds.tabular_learning import BetaLearning, HeldBeta
 from betahead.worlds.tabular_pairs import TabularPairs
 from betahead.worlds.tabular_policies import Contrasts, Parameters, Policies, Weighed
+from betahead.worlds.tabular_registered import RegisteredCourse, RegisteredRule
 from betahead.worlds.tabular_runs import SCORED, Runs, Trained, Training
 from betahead.worlds.world import Split
 
@@ -39,7 +40,7 @@ def train(
     pairs: TabularPairs,
     runs: Runs,
     training: Training | None = None,
-    learning: BetaLearning | None = None,
+    learning: BetaLearning | RegisteredRule | None = None,
     *,
     splits: Sequence[Split] = SCORED,
     by_prompt: bool = False,
@@ -93,7 +94,7 @@ def _train(
     pairs: TabularPairs,
     runs: Runs,
     training: Training,
-    learning: BetaLearning,
+    learning: BetaLearning | RegisteredRule,
     splits: tuple[Split, ...],
     by_prompt: bool,
     measuring: Measuring | None,
@@ -103,7 +104,10 @@ def _train(
     policies = Policies(world, runs.learning_rate, training)
     pairs, held_out = learning.divided(world, pairs)
     weight = _pair_weights(pairs, runs, prompts)
-    beta = Course(world, runs, learning, training, None if held_out is None else _weighed(world, held_out, runs))
+    if isinstance(learning, RegisteredRule):
+        beta = RegisteredCourse(world, runs, learning)
+    else:
+        beta = Course(world, runs, learning, training, None if held_out is None else _weighed(world, held_out, runs))
 
     unused = torch.zeros(seeds, configs, prompts, answers, dtype=torch.float64)
 
@@ -128,9 +132,7 @@ def _train(
             Contrasts.of(world, *(part.gather(1, at) for part in (pairs.prompt, pairs.chosen, pairs.rejected))), now
         )
         share = 1.0 - step / training.steps if training.schedule == "linear" else 1.0
-        margin = policies.margins(batch.pairs)
-        policies.step(policies.gradient(beta.push(margin, batch, share), batch.pairs), share)
-        beta.look_back(margin, batch, policies, share)
+        beta.descend(policies, batch, share)
 
     return Trained(
         scores=_stacked([[mean_scores(scores) for scores in by_split] for by_split in scored]),

@@ -20,14 +20,13 @@ def controlled(kind: ControlKind, method: TabularMethod) -> TabularMethod:
     """A control of a method: its β reaches the policy changed."""
 
     def learning(values: Values, planted: Planted) -> BetaLearning:
-        return ControlledBeta(of=method.learning(values, planted), kind=kind)
+        of = method.learning(values, planted)
+        assert isinstance(of, BetaLearning), (
+            f"{method.described.name} has its β from a rule, which has its own controls"
+        )
+        return ControlledBeta(of=of, kind=kind)
 
-    return TabularMethod(
-        described=method.described.control(kind, _CONTROL_SUMMARIES[kind]),
-        learning=learning,
-        lean=method.lean,
-        same_as=method.same_as,
-    )
+    return replace(method, described=method.described.control(kind, _CONTROL_SUMMARIES[kind]), learning=learning)
 
 
 def stopped_early(method: TabularMethod) -> TabularMethod:

@@ -310,6 +310,23 @@ def test_the_pool_of_gamma_po_holds_256_pairs_once_there_are_as_many() -> None:
     assert pool[6:].unique().numel() == 250, "without replacement"
 
 
+def test_the_pool_of_gamma_po_is_another_sample_of_the_queue_at_every_step() -> None:
+    rule = AllocatedTarget(1.0, margin="reference_sums")
+    rule(PromptFeatures(pairs=2048), torch.arange(1.0, 2049.0))
+    seen: set[float] = set()
+    for _ in range(20):
+        pool, _ = rule._pool(torch.zeros(6))
+        seen |= set(pool[6:].tolist())
+        rule(PromptFeatures(pairs=6), torch.zeros(6))
+    # 250 of 2,048 each time: of independent samples one expects 1,897 between them, of the same slots 250.
+    assert 1800 < len(seen - {0.0}) < 2000
+    other = AllocatedTarget(1.0, margin="reference_sums", seed=1)
+    other(PromptFeatures(pairs=2048), torch.arange(1.0, 2049.0))
+    first = AllocatedTarget(1.0, margin="reference_sums")
+    first(PromptFeatures(pairs=2048), torch.arange(1.0, 2049.0))
+    assert not torch.equal(other._pool(torch.zeros(6))[0], first._pool(torch.zeros(6))[0]), "the seed chooses"
+
+
 def test_a_share_at_a_bound_is_reported_for_adaptive_scaling() -> None:
     rule = AdaptiveScaling(0.1, tau_min=0.1, tau_max=5.0)
     assert rule.bounds == (pytest.approx(0.02), pytest.approx(1.0))

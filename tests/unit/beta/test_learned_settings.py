@@ -2,12 +2,14 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from betahead.beta.head import BetaHead
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
+from betahead.types import PromptFeatures
 
 MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"net": "conv"}, "`beta.net` must be one of linear, mlp, transformer, but is 'conv' instead."),
@@ -52,7 +54,23 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"couple": True, "ppl_from": "reference", "max_correction": 0.0},
-        "`beta.couple` has no effect with a beta that reads nothing of the policy, but is True here; remove it.",
+        "`beta.couple` has no effect with a beta that follows nothing of the policy, but is True here; remove it.",
+    ),
+    *(
+        (
+            {"couple": True, "learning": learning, **settings},
+            "`beta.couple` has no effect with a beta that follows nothing of the policy, but is True here; remove it.",
+        )
+        for learning in ("none", {"kind": "budget", "target_kl": 1.0, "allocation": "none"})
+        for settings in ({"ppl_exponent": 0.0}, {"ppl_from": "reference"}, {"form": "direct"})
+    ),
+    *(
+        (
+            {"learning": "none", "form": "direct", key: value},
+            f"`beta.{key}` has no effect with form: direct and a net that nothing trains, which reads no perplexity, "
+            f"but is {value!r} here; remove it.",
+        )
+        for key, value in (("ppl_from", "reference"), ("ppl_tokens", "content"))
     ),
     ({"initial_beta": 0.0}, "`beta.initial_beta` must be a positive number, but is 0.0 instead."),
     ({"initial_beta": -1}, "`beta.initial_beta` must be a positive number, but is -1 instead."),
@@ -87,6 +105,18 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         "instead.",
     ),
     (
+        {"bounds": (1e-30, 1.0)},
+        "`beta.bounds` must be from 1e-12 to 1e12, but are [1e-30, 1.0] instead.",
+    ),
+    (
+        {"initial_beta": 1e-30},
+        "`beta.initial_beta` must be a positive number and at least 1e-12, but is 1e-30 instead.",
+    ),
+    (
+        {"initial_beta": 1e30},
+        "`beta.initial_beta` must be a positive number and at most 1e12 in size, but is 1e+30 instead.",
+    ),
+    (
         {"learning": "perspective", "initial_beta": 50.0},
         "`beta.bounds` must be two numbers with 0 < low <= initial_beta <= high, but are [0.001, 30.0] around 50.0 "
         "instead.",
@@ -113,6 +143,31 @@ NO_EFFECT: list[dict[str, Any]] = [
 def test_a_setting_that_the_others_leave_without_effect_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         LearnedBeta(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learning": "none"},
+        {"learning": "none", "max_correction": 0.0},
+        {"learning": "perspective", "ppl_from": "reference"},
+        {"learning": "perspective", "ppl_exponent": 0.0},
+        {"form": "direct", "ppl_from": "reference"},
+    ],
+    ids=str,
+)
+def test_coupling_is_accepted_where_gradient_reaches_the_policy(settings: dict[str, Any]) -> None:
+    rule = LearnedBeta(couple=True, **settings)
+    rule.build(4, seed=0)
+    with torch.no_grad():  # of a trained head: a new one's last layer is zero
+        for parameter in rule.head.parameters():
+            parameter.add_(0.1)
+    hidden = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    log_ppl = torch.tensor([0.5, 1.0, 2.0], requires_grad=rule.ppl_from == "policy")
+    features = PromptFeatures(pairs=3, last_hidden=hidden, log_ppl=log_ppl, has_ppl=torch.ones(3, dtype=torch.bool))
+    rule.explain(features).beta.sum().backward()
+    read = [hidden] if rule.mode.trains else [log_ppl]
+    assert all(leaf.grad is not None and bool(leaf.grad.abs().max() > 0) for leaf in read)
 
 
 def test_defaults_follow_the_form_and_the_kind_of_learning() -> None:

@@ -27,6 +27,16 @@ MESSAGES: list[tuple[str | list[str], dict[str, Any], str]] = [
         "1e-3.",
     ),
     ("discopop", {"discopop_tau": 0.0}, "`loss.discopop_tau` must be a positive number, but is 0.0 instead."),
+    (
+        "discopop",
+        {"discopop_tau": 1e-30},
+        "`loss.discopop_tau` must be a positive number and at least 1e-12, but is 1e-30 instead.",
+    ),
+    (
+        "dr_dpo",
+        {"dr_dpo_beta": 1e30},
+        "`loss.dr_dpo_beta` must be a positive number and at most 1e12 in size, but is 1e+30 instead.",
+    ),
     ("simpo", {"simpo_gamma": -1.0}, "`loss.simpo_gamma` must be a number of at least 0, but is -1.0 instead."),
     ("dr_dpo", {"dr_dpo_beta": 0}, "`loss.dr_dpo_beta` must be a positive number, but is 0 instead."),
     (

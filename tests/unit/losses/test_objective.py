@@ -130,6 +130,10 @@ def test_length_desensitizing_leaves_a_share_of_what_the_longer_answer_has_more(
             )
             for weights in ([1.0], [1.0, 0.0], [1.0, float("inf")], [True, 1.0])
         ),
+        *(
+            (["ipo", "sft"], weights, f"`loss.weights` must be from 1e-12 to 1e12, but is {weights} instead.")
+            for weights in ([1.0, 1e-30], [1e30, 1.0])
+        ),
     ],
 )
 def test_names_and_weights_that_do_not_fit_are_refused(kind: Any, weights: Any, message: str, unchecked: None) -> None:

@@ -25,6 +25,13 @@ def test_dr_dpo_lies_between_the_smallest_loss_and_the_mean_and_reaches_both() -
     torch.testing.assert_close(on_batch.dr_dpo(z, beta, dr_dpo_beta=1e-4)[0], losses.min(), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("temperature", [1e6, 1e12])
+def test_dr_dpo_of_a_high_temperature_is_the_mean_in_float32_too(temperature: float) -> None:
+    z, _, beta = (leaf.float() for leaf in draw())
+    found = on_batch.dr_dpo(z, beta, dr_dpo_beta=temperature)[0]
+    torch.testing.assert_close(found, sigmoid(z, beta).mean(), rtol=2e-5, atol=0)
+
+
 def test_dr_dpo_weighs_the_gradient_of_a_pair_by_how_small_its_loss_is() -> None:
     z, _, beta = draw()
     z.requires_grad_()

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from report_pages import column, figures_of, spoiled
+from report_pages import EVALUATION, HOSTILE, column, figures_of, spoiled
 
 from betahead.report.run_files import read_run
 from betahead.report.run_page import run_page
@@ -126,6 +126,47 @@ def test_a_measured_kl_stands_among_the_key_numbers(learned, tmp_path):
     assert "by betahead eval: 0.750 [0.500, 1.00]" in page
 
 
+@pytest.fixture(scope="module")
+def evaluated(learned, tmp_path_factory):
+    run = copied(learned, tmp_path_factory.mktemp("evaluated") / "run")
+    (run / "eval.json").write_text(json.dumps(EVALUATION))
+    return run
+
+
+def part_of(page, name):
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def test_what_was_measured_of_a_run_stands_in_tables(evaluated, tmp_path):
+    part = part_of(page_of([evaluated], tmp_path), "measured")
+    for row in (
+        '<th scope="row">accuracy</th><td class="n">0.750 [0.625, 0.875]</td><td class="n"></td>',
+        '<th scope="row">NLL, nats (a coin: 0.693)</th><td class="n">0.625 [0.500, 0.750]</td>'
+        '<td class="n">0.375 [0.250, 0.500]</td>',
+        "3 of these prompts were trained on too",
+        "25% of the reference&#x27;s answers were cut",
+        "0.600 [0.475, 0.725]",
+        "cannot be told: all answers differ in length by the same",
+        "5 / 2 / 3 of 11 prompts",
+        "7.00 [6.88, 7.12] against 6.00 [5.88, 6.12]",
+        "8 of 8",
+    ):
+        assert row in part, row
+
+
+def test_markup_in_what_was_measured_is_text(evaluated, tmp_path):
+    part = part_of(page_of([evaluated], tmp_path), "measured")
+    assert "<img" not in part and "<script" not in part
+    assert part.count("&lt;img") == 2 and HOSTILE[2] not in part
+
+
+def test_what_was_measured_of_several_runs_stands_under_their_names(evaluated, learned, tmp_path):
+    other = copied(evaluated, tmp_path / "other")
+    part = part_of(page_of([evaluated, other], tmp_path), "measured")
+    assert part.count("<h3>") == 2 and "<h3>other</h3>" in part
+    assert part_of(page_of([learned], tmp_path), "measured") == ""
+
+
 def test_a_run_in_progress_shows_what_is_there(learned, tmp_path):
     run = copied(learned, tmp_path / "run")
     for name in ("DONE", "summary.json", "samples.jsonl"):
@@ -163,6 +204,7 @@ def test_a_run_with_wrong_values_anywhere_still_gives_a_page(seed, learned):
     source = random.Random(seed)
     run = read_run(learned, "run")
     parts = ("config", "record", "metrics", "samples", "summary", "measured")
+    run = replace(run, measured=EVALUATION)
     wrong = {name: spoiled(getattr(run, name), source) for name in parts}
     kept = {
         name: value if isinstance(value, type(getattr(run, name))) else getattr(run, name)

@@ -57,6 +57,13 @@ MISTAKES = {
         "`beta.rho` must be in (0, log 2) with the linear regulariser, but is 0.7 instead."
     ),
     "{kind: quantile_controller, warmup: 0}": ("`beta.warmup` must be a whole number of at least 1, but is 0 instead."),
+    "{kind: fixed, beta: 1.0e-300}": "`beta.beta` must be a positive number and at least 1e-12, but is 1e-300 instead.",
+    "{kind: learned, learning: {kind: none}, ppl_exponent: 0, couple: true}": (
+        "`beta.couple` has no effect with a beta that follows nothing of the policy, but is True here; remove it."
+    ),
+    "{kind: learned, learning: {kind: none}, ppl_from: reference, couple: true}": (
+        "`beta.couple` has no effect with a beta that follows nothing of the policy, but is True here; remove it."
+    ),
     "{kind: amapo, beta: .inf}": "`beta.beta` must be a finite number, but is inf instead.",
 }
 
