@@ -149,7 +149,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         gather_for(preference, self.accelerator, args)
         check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
-        self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
+        self.road = road_of(policy, ref_model, train, args, self.accelerator, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(preference, ref_model, args, new_adapter=peft_config is not None)
