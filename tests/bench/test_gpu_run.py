@@ -33,7 +33,7 @@ def test_a_full_device_in_our_arm_is_said_whichever_driver_met_it(
 
     monkeypatch.setattr(roads, "separate_forward", full_in_training)
     for filled in ([], ["peft"]):  # by `DPOTrainer`, which makes a sentence of it, and by the plain loop
-        with pytest.raises(UnavailableError, match="^out of memory "):
+        with pytest.raises(UnavailableError, match=r"^out of memory "):
             gpu_run.measure(request, filled)
 
 

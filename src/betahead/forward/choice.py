@@ -91,7 +91,9 @@ def road_for(
     """The road of a model: the one asked for, or with `auto` the shared one wherever it gives the same numbers.
 
     Whether it does is seen by scoring two short random pairs by both roads; to be called in the autocast context that
-    pairs will be scored in, where the kernel is tried, while the numbers are compared at the precision of the weights. How many tokens sharing saves does not
+    pairs will be scored in, where the kernel is tried, while the numbers are compared at the precision of the weights.
+
+    How many tokens sharing saves does not
     matter: what is not padded and not scored counts too, as geometry f of bench/ measures.
 
     Args:
@@ -106,8 +108,9 @@ def road_for(
     ratio = token_ratio(pairs) if pairs else None
     if kind == "separate":
         return Road(kind="separate", ratio=ratio)
+    layouts: list[TrunkLayout] = []
     try:
-        reason = why_not_shared(model) or _difference(model, kernel, layouts := list[TrunkLayout]())
+        reason = why_not_shared(model) or _difference(model, kernel, layouts)
     except KernelError:
         unsharing_attention(base_of(model))
         raise
