@@ -160,7 +160,7 @@ class Board:
             if study.study_name == mine.name or "test_opened" not in attributes:
                 continue
             theirs = json.loads(attributes["plan"])["plan"]
-            both = self.resolved.spent_by(theirs["seed"], theirs["pool"]["seeds"], theirs["finals"]["seeds"])
+            both = self.resolved.spent_by(theirs)
             cells = sorted({*mine.cells} & {*theirs["cells"]})
             if both and cells:
                 raise ConfigError(

@@ -28,7 +28,8 @@ def envelope_rows(finished: Finished) -> list[EnvelopeRow]:
     """The points of each cloud, over all checkpoints, that no other of the same method beats at no more KL.
 
     A point is a configuration at a checkpoint, the mean over its tuning seeds. The best of many points of a noisy cloud
-    flatters; all methods have as many points.
+    flatters, more so where searches have tuning seeds of their own, whose luck is then in the points; all methods have
+    as many points, on the same seeds.
     """
     rows: list[EnvelopeRow] = []
     for cell, method in finished.pools:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from betahead.compare.panel_records import IntervalRecord, Panels
+from betahead.compare.scope import Scope
 from betahead.runs.section import Section
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 SCHEMA = Path(__file__).parent / "evidence.schema.json"
 
 
@@ -129,18 +130,20 @@ class Evidence(Section):
 
     Args:
         plan: the resolved plan, whose canonical form has the hash `plan_hash`.
+        scope: what intervals and p-values are about: other configurations too, this pool of them, or one search.
         better: which values of the metric are better; the effect of a test is by how much A is better.
         tests_per_family: p-values that Holm corrected together, in the largest family.
         family: what those are.
         code: that ran and judged it; no part of the plan's hash.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     name: str
     question: str
     plan_hash: str
     plan: dict[str, Any]
     test_opened: str
+    scope: Scope
     metric: str
     better: Literal["higher", "lower"]
     rope: float

@@ -9,6 +9,7 @@ from betahead.compare.judged import rules_of
 from betahead.compare.plan import ComparisonSection
 from betahead.compare.reach import chance_of_better, chance_of_equivalent, sds_for_better, sds_for_equivalent
 from betahead.compare.resolved import ResolvedPlan, Test, family_sentence
+from betahead.compare.scope import HOLDS, Scope
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, minimum_detectable_effect
 
@@ -71,7 +72,8 @@ class Forecast:
         detectable: the same in the metric's unit, where the plan states the SD.
         sd_for_better: the largest SD at which an effect of 2·ROPE is called better with 80 % power.
         sd_for_equivalent: the largest SD at which no difference is called equivalent with 80 % power.
-        one_search: whether every search sees the whole pool, so that its luck is in no interval.
+        scope: what the intervals and p-values are about.
+        configurations_for_all: so many give every final a search of its own.
     """
 
     name: str
@@ -90,7 +92,8 @@ class Forecast:
     detectable: float | None
     sd_for_better: float
     sd_for_equivalent: float
-    one_search: bool
+    scope: Scope
+    configurations_for_all: int
     claims: tuple[ClaimForecast, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,12 +107,7 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
     places = len(plan.cells) * len(plan.methods)
     pool_runs = places * plan.pool.configurations * plan.pool.seeds
     final_runs = sum(
-        len(plan.methods)
-        * plan.finals.seeds
-        * min(
-            plan.pool.configurations,
-            len(resolved.picked_components(cell)),
-        )
+        len(plan.methods) * plan.finals.seeds * min(plan.pool.trials, len(resolved.picked_components(cell)))
         for cell in plan.cells
     )
     per_run, basis = _seconds_per_run(resolved)
@@ -132,7 +130,8 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         detectable=None if plan.sd is None else sds * plan.sd,
         sd_for_better=2.0 * plan.rope / sds_for_better(finals, alpha=plan.alpha, family=family),
         sd_for_equivalent=plan.rope / sds_for_equivalent(finals, alpha=plan.alpha, family=family),
-        one_search=plan.pool.trials == plan.pool.configurations,
+        scope=plan.searches.scope,
+        configurations_for_all=plan.pool.trials * plan.finals.seeds,
         claims=tuple(_claim(resolved, one) for one in plan.comparisons),
     )
 
@@ -181,11 +180,7 @@ def sentences(found: Forecast) -> list[str]:
         f"a difference of 0 is called equivalent where it is at most {found.sd_for_equivalent:.3g}",
         _ASSUMED,
     ]
-    if found.one_search:
-        lines.append(
-            "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ; "
-            "`pool.trials` below `pool.configurations` mends it"
-        )
+    lines.append(_scope_sentence(found))
     if not any(one.chances for one in found.claims):
         lines.append("the SD is known after the finals; state `sd` in the plan to have each verdict checked here")
     for one in found.claims:
@@ -194,6 +189,16 @@ def sentences(found: Forecast) -> list[str]:
         same = f"the very same runs under another name in {', '.join(one.same_runs)}, so p is 1 and it is never {word}"
         lines.append("; ".join([about, *_reached(word, one.chances), *([same] if one.same_runs else [])]))
     return lines
+
+
+def _scope_sentence(found: Forecast) -> str:
+    about = f"intervals and p-values are {HOLDS[found.scope]}"
+    mends = f"at least {found.configurations_for_all} `pool.configurations` (trials × finals) mend it"
+    return {
+        "configurations": f"every final has a search of its own, which no other shares a point with: {about}",
+        "pool": f"searches overlap: {about}, and another pool may turn a verdict; {mends}",
+        "search": f"every search sees the whole pool: {about}, its luck is in none, and copies can differ; {mends}",
+    }[found.scope]
 
 
 def _reached(word: str, chances: Sequence[Chance]) -> list[str]:

@@ -49,9 +49,9 @@ class Item:
 
 
 def pool_items(resolved: ResolvedPlan) -> list[Item]:
-    """The pool of every cell and method: Q configurations × S tuning seeds."""
+    """The pool of every cell and method: Q configurations, each with S tuning seeds."""
     plan = resolved.plan
-    runs = [(number, seed) for number in range(plan.pool.configurations) for seed in resolved.tuning_seeds]
+    runs = [(number, seed) for number in range(plan.pool.configurations) for seed in resolved.seeds_of(number)]
     return [
         item for cell in plan.cells for method in plan.methods for item in _cut(resolved, cell, method, "pool", runs)
     ]
@@ -60,8 +60,8 @@ def pool_items(resolved: ResolvedPlan) -> list[Item]:
 def first_item(resolved: ResolvedPlan, most: int) -> Item:
     """The first runs of the pool, at most so many: a piece of work to time."""
     plan = resolved.plan
-    runs = [(at // plan.pool.seeds, resolved.tuning_seeds[at % plan.pool.seeds]) for at in range(most)]
-    runs = [run for run in runs if run[0] < plan.pool.configurations][: plan.runs_per_item]
+    places = [divmod(at, plan.pool.seeds) for at in range(min(most, plan.runs_per_item))]
+    runs = [(row, resolved.seeds_of(row)[column]) for row, column in places if row < plan.pool.configurations]
     return Item(cell=plan.cells[0], method=next(iter(plan.methods)), stage="pool", runs=tuple(runs))
 
 

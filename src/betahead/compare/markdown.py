@@ -1,11 +1,12 @@
 """The evidence as tables in Markdown: claims first, then tests, then the panels."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from betahead.compare.evidence import ClaimCell, Evidence, TestRecord
+from betahead.compare.evidence import ClaimCell, Evidence
 from betahead.compare.markdown_measures import measure_parts
 from betahead.compare.markdown_paths import path_parts
 from betahead.compare.panel_records import IntervalRecord
+from betahead.compare.scope import HOLDS, Scope
 from betahead.compare.tables import settled_by, shown, table
 
 
@@ -27,8 +28,8 @@ def markdown_of(evidence: Evidence) -> str:
         "(interval, effect, p as the smallest of its family, wins; or the interval of equivalence), were the truth 0, "
         "2 ROPE, or what was seen; – where fifty times the finals do not, as where A wins too rarely. Replays draw "
         "finals from those that were seen and assume that they spread alike under every truth.",
-        _one_search(evidence),
-        _tests(evidence.tests),
+        _scope(evidence.scope),
+        _tests(evidence),
         *_secondary(evidence),
         *_panels(evidence),
     ]
@@ -63,25 +64,28 @@ def _nothing(headroom: IntervalRecord) -> bool:
     return headroom.estimate == headroom.low == headroom.high == 0.0
 
 
-def _one_search(evidence: Evidence) -> str:
-    pool = evidence.plan["plan"]["pool"]
-    if pool["trials"] < pool["configurations"]:
-        return ""
-    return (
-        "**Every search saw the whole pool**, so all finals of a method have the same pick: the luck of that search "
-        "is in no interval and no p-value, and a placebo may have picked another configuration. Read a *better* or a "
-        "*worse* as one of these picks."
-    )
+def _scope(scope: Scope) -> str:
+    about = f"intervals and p-values are {HOLDS[scope]}"
+    return {
+        "configurations": f"Every final has a search of its own, which no other shares a point with: {about}.",
+        "pool": f"**Searches overlap in one pool**: {about}, and with others a verdict may turn.",
+        "search": f"**Every search saw the whole pool**: {about}. All finals of a method have the same pick, whose "
+        "luck is in none of them, and a placebo may have picked another configuration.",
+    }[scope]
 
 
-def _tests(tests: Iterable[TestRecord]) -> str:
+# After a verdict that says something of more than these finals.
+_ABOUT: Mapping[Scope, str] = {"configurations": "", "pool": " (this pool)", "search": " (this search)"}
+
+
+def _tests(evidence: Evidence) -> str:
     heads = ["cell", "A", "B", "verdict", "effect", "p", "p (Holm)", "P(A>B)", "MDE", "settled by (0 · 2 ROPE · seen)"]
     rows = [
         [
             one.cell,
             one.a,
             one.b,
-            f"**{one.verdict}**",
+            f"**{one.verdict}**{'' if one.verdict == 'inconclusive' else _ABOUT[evidence.scope]}",
             shown(one.effect),
             f"{one.p:.2g}",
             f"{one.p_holm:.2g}" if one.in_family else "the same runs",
@@ -89,7 +93,7 @@ def _tests(tests: Iterable[TestRecord]) -> str:
             f"{one.minimum_detectable_effect:.3g}",
             settled_by(one),
         ]
-        for one in tests
+        for one in evidence.tests
     ]
     return table(heads, rows)
 

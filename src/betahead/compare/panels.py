@@ -7,11 +7,11 @@ import numpy as np
 
 from betahead.compare.across import across_rows
 from betahead.compare.allocation import allocation_rows, beta_rows
+from betahead.compare.best_of_n import best_of_n_rows
 from betahead.compare.cloud import cloud_rows, envelope_rows
 from betahead.compare.judged import final_values
 from betahead.compare.measured import compute_rows, measure_kinds, measure_rows, noise_rows
 from betahead.compare.panel_records import (
-    BestOfNRow,
     BudgetRow,
     CheckpointRow,
     DivergedRow,
@@ -23,11 +23,10 @@ from betahead.compare.panel_records import (
 )
 from betahead.compare.plan import better_side
 from betahead.compare.pool import pool_of
-from betahead.compare.spread import spread_rows
+from betahead.compare.spread import over_configurations, over_seeds, spread_rows, spread_units
 from betahead.compare.work import Finished
 from betahead.stats.bootstrap import Interval, statistic_interval
 from betahead.stats.paired import paired_interval
-from betahead.stats.selection import Pool, mean_best_of_n_interval
 
 # Of an axis, on its own scale: a pick so near its end may have wanted more.
 _EDGE = 0.05
@@ -39,7 +38,7 @@ def panels_of(finished: Finished) -> Panels:
     return Panels(
         budget=_budget(finished),
         headline=_headline(finished),
-        best_of_n=_best_of_n(finished),
+        best_of_n=best_of_n_rows(finished),
         frontier=_frontier(finished),
         checkpoints=_checkpoints(finished),
         cloud=cloud_rows(finished),
@@ -118,29 +117,6 @@ def _headline(finished: Finished) -> list[HeadlineRow]:
     ]
 
 
-def _best_of_n(finished: Finished) -> list[BestOfNRow]:
-    resolved = finished.resolved
-    plan = resolved.plan
-    most = plan.pool.configurations
-    counts = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), plan.pool.trials, most})
-    sign = -1.0 if better_side(plan.metric.primary) == "lower" else 1.0
-    rows: list[BestOfNRow] = []
-    for cell, method in _places(finished):
-        dev = finished.dev[cell, method]
-        means = [dev[name].mean(axis=1) for name in resolved.components(plan.metric.primary, cell)]
-        pools = [Pool(dev=sign * mean, test=sign * mean) for mean in means]
-        for n in counts:
-            found = mean_best_of_n_interval(pools, n, seed=plan.seed, replicates=_REPLICATES)
-            value = IntervalRecord.of(found if sign > 0 else _negative(found))
-            rows.append(BestOfNRow(cell=cell, method=method, n=n, value=value))
-    return rows
-
-
-def _negative(found: Interval) -> Interval:
-    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
-    return Interval(estimate=-found.estimate, low=low, high=high)
-
-
 def _frontier(finished: Finished) -> list[FrontierRow]:
     resolved = finished.resolved
     if "gold_at_matched_kl" not in resolved.metrics:
@@ -175,16 +151,17 @@ def _stability(finished: Finished) -> list[DivergedRow]:
     for cell, method in _places(finished):
         dev = finished.dev[cell, method]
         parts = np.stack([dev[name] for name in resolved.components(resolved.plan.metric.primary, cell)])
-        values = parts.mean(axis=0)
-        seeds, configurations = values.shape[1], values.shape[0]
+        units = spread_units(resolved, parts.mean(axis=0))
+        seeds, configurations = resolved.plan.pool.seeds, resolved.plan.pool.configurations
+        all_of_them = np.ones((1, len(units)))
         rows.append(
             DivergedRow(
                 cell=cell,
                 method=method,
                 pool=float(np.mean(~finished.pools[cell, method].finite)),
                 finals=float(np.mean(~finished.finals[cell, method][1].finite)),
-                sd_over_seeds=float(np.sqrt(np.mean(np.var(values, axis=1, ddof=1)))) if seeds > 1 else None,
-                sd_over_configurations=float(np.std(values.mean(axis=1), ddof=1)) if configurations > 1 else None,
+                sd_over_seeds=over_seeds(units, all_of_them).item() if seeds > 1 else None,
+                sd_over_configurations=over_configurations(units, all_of_them).item() if configurations > 1 else None,
             )
         )
     return rows

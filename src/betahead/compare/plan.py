@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from betahead.compare.scope import Searches
 from betahead.errors import ConfigError
 from betahead.runs.complaints import complaint
 from betahead.runs.section import Count, Positive, Section, Text, left_out
@@ -70,7 +71,8 @@ class MethodSection(Section):
 
     Args:
         space: ranges of its own knobs; what is left out keeps the range that its world declares.
-        include: configurations that take the place of the first points of its pool, such as published ones.
+        include: configurations that take the place of the first points of its pool, such as published ones, or of
+            each search where no two share a point.
     """
 
     space: dict[str, Range] = Field(default_factory=dict)
@@ -81,7 +83,7 @@ class PoolSection(Section):
     """What every method may spend on tuning.
 
     Args:
-        configurations: Q points, run once.
+        configurations: Q points, run once; from n × finals on, no two searches share one.
         trials: n ≤ Q of them that one search sees.
         seeds: S tuning seeds of each.
     """
@@ -239,13 +241,20 @@ class Plan(Section):
                 f"`sd_largest` must be at least `sd`, but is {self.sd_largest:g} beside {self.sd or 'none'}; "
                 "`sd` is the median."
             )
+        key = "trials" if self.searches.scope == "configurations" else "configurations"
         for name, method in self.methods.items():
-            if len(method.include) > self.pool.configurations:
+            if len(method.include) > (most := self.pool.trials if key == "trials" else self.pool.configurations):
                 raise ConfigError(
-                    f"`methods.{name}.include` must hold at most `pool.configurations` ({self.pool.configurations}), "
-                    f"but holds {len(method.include)}."
+                    f"`methods.{name}.include` must hold at most `pool.{key}` ({most}), but holds "
+                    f"{len(method.include)}."
                 )
         return self
+
+    @property
+    def searches(self) -> Searches:
+        """How the searches behind its finals share the pool."""
+        pool = self.pool
+        return Searches(configurations=pool.configurations, trials=pool.trials, finals=self.finals.seeds)
 
 
 def load_plan(source: Path | str) -> Plan:

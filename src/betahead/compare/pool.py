@@ -25,6 +25,7 @@ def pool_of(resolved: ResolvedPlan, method: str) -> tuple[Configuration, ...]:
     """The Q configurations of a method; those that the plan includes come first.
 
     An axis of one's own is drawn by its name: a method and its placebo have the same knobs, so the same configurations.
+    Where no two searches share a configuration, every one of them has those that the plan includes.
 
     Source:
         scrambled Sobol' points: Owen 1998, Journal of Complexity 14, 466–489; strata: McKay, Beckman and Conover 1979,
@@ -36,7 +37,10 @@ def pool_of(resolved: ResolvedPlan, method: str) -> tuple[Configuration, ...]:
     columns |= {name: _strata(count, plan.seed, name) for name in space if name not in SHARED}
     drawn = [{name: _value(space[name], columns[name][row]) for name in space} for row in range(count)]
     included = [dict(one) for one in plan.methods[method].include]
-    configurations = (*included, *drawn[len(included) :])
+    every = plan.pool.trials if plan.searches.scope == "configurations" else count
+    configurations = tuple(
+        included[number % every] if number % every < len(included) else drawn[number] for number in range(count)
+    )
     for number, configuration in enumerate(configurations):
         refuse_outside(configuration, space, f"pool of {method}, configuration {number}")
     return configurations
@@ -45,11 +49,17 @@ def pool_of(resolved: ResolvedPlan, method: str) -> tuple[Configuration, ...]:
 def searches_of(resolved: ResolvedPlan) -> Int[np.ndarray, "finals trials"]:
     """The virtual search behind each final: n of the Q configurations, the same ones for every method and cell.
 
-    Every final repeats search and training, so that which n of the Q a search happens to see is inside the spread
-    between finals. The pool itself, its Q points and the luck of its tuning seeds, is shared by all finals: intervals
-    and p-values are about this pool. With n = Q all searches are one, and its luck is shared as well.
+    Every final repeats search and training. With Q ≥ n × finals search i takes the i-th n points, and no other search
+    sees those or their tuning seeds: what a search happens to draw is then inside the spread between finals, and
+    intervals and p-values hold for other configurations. The points are even over the whole pool, so finals are a
+    little less alike than independent ones, and the intervals if anything too wide.
+
+    With fewer points searches overlap. The Q points and the luck of their tuning seeds are then common to all finals,
+    and intervals and p-values are about this pool alone. With n = Q all searches are one, and its luck is shared too.
     """
     plan = resolved.plan
+    if plan.searches.scope == "configurations":
+        return np.arange(plan.finals.seeds * plan.pool.trials).reshape(plan.finals.seeds, plan.pool.trials)
     rng = np.random.default_rng([plan.seed, 1])
     drawn = [rng.permutation(plan.pool.configurations)[: plan.pool.trials] for _ in range(plan.finals.seeds)]
     return np.sort(np.stack(drawn), axis=1)

@@ -26,6 +26,7 @@ from betahead.compare.panel_records import IntervalRecord
 from betahead.compare.panels import panels_of
 from betahead.compare.plan import ComparisonSection, better_side
 from betahead.compare.resolved import ResolvedPlan, Test, family_sentence
+from betahead.compare.scope import HOLDS, Scope
 from betahead.compare.settle import settled_by
 from betahead.compare.verdict import Decision
 from betahead.compare.work import Finished
@@ -51,6 +52,7 @@ def evidence_of(finished: Finished, command: str) -> Evidence:
         plan_hash=resolved.hash,
         plan=resolved.to_dict(),
         test_opened=finished.test_opened,
+        scope=plan.searches.scope,
         metric=plan.metric.primary,
         better="lower" if better_side(plan.metric.primary) == "lower" else "higher",
         rope=plan.rope,
@@ -68,8 +70,8 @@ def evidence_of(finished: Finished, command: str) -> Evidence:
     )
 
 
-def sentence_of(one: ComparisonSection, cells: Sequence[ClaimInCell]) -> str:
-    """A claim in plain words: on how many of the cells it says what, and whom a mechanism does not beat."""
+def sentence_of(one: ComparisonSection, cells: Sequence[ClaimInCell], scope: Scope) -> str:
+    """A claim in plain words: on how many cells it says what, whom a mechanism does not beat, and for what it holds."""
     counts = Counter(str(cell.verdict) for cell in cells)
     parts = [f"{word} on {counts[word]}" for word in _WORDS[one.claim == "mechanism"] if counts[word]]
     roles = Counter(role for cell in cells for role in cell.no_better_than)
@@ -81,7 +83,8 @@ def sentence_of(one: ComparisonSection, cells: Sequence[ClaimInCell]) -> str:
         "bound": f"{one.a} (which reads the truth) against {one.b}",
         "mechanism": f"the mechanism of {one.a} (better than {one.b}, its parent and its placebo)",
     }[one.claim]
-    return f"{named}: {', '.join(parts)} of {len(cells)} cell{'s'[: len(cells) != 1]}."
+    holds = "" if scope == "configurations" else f", {HOLDS[scope]}"
+    return f"{named}: {', '.join(parts)} of {len(cells)} cell{'s'[: len(cells) != 1]}{holds}."
 
 
 _WORDS = {
@@ -100,7 +103,7 @@ def _claims(finished: Finished, judged: Judged) -> list[ClaimRecord]:
                 claim=one.claim,
                 cells=[_in_cell(finished, one, cell) for cell in cells],
                 counts=dict(Counter(str(cell.verdict) for cell in cells)),
-                sentence=sentence_of(one, cells),
+                sentence=sentence_of(one, cells, finished.resolved.plan.searches.scope),
             )
         )
     return found

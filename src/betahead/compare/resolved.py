@@ -20,6 +20,7 @@ from betahead.compare.plan import (
     plan_of,
     refuse_too_few_finals,
 )
+from betahead.compare.scope import Searches
 from betahead.compare.spaces import Space, refuse_outside, space_of
 from betahead.errors import ConfigError
 from betahead.runs.yaml_text import read_yaml
@@ -65,16 +66,29 @@ class ResolvedPlan:
     @property
     def tuning_seeds(self) -> tuple[int, ...]:
         """Seeds of the pool."""
-        return tuple(tuning_seeds_of(self.plan.seed, self.plan.pool.seeds))
+        return tuple(tuning_seeds_of(self.plan.seed, self.plan.searches.seed_sets * self.plan.pool.seeds))
+
+    def seeds_of(self, configuration: int) -> tuple[int, ...]:
+        """The tuning seeds of a configuration of the pool: those of its search if that has its own, else all."""
+        pool = self.plan.pool
+        search = configuration // pool.trials % self.plan.searches.seed_sets
+        return tuple(tuning_seeds_of(self.plan.seed, (search + 1) * pool.seeds)[search * pool.seeds :])
 
     @property
     def final_seeds(self) -> tuple[int, ...]:
         """Seeds of the finals: none of them is a tuning seed."""
         return tuple(final_seeds_of(self.plan.seed, self.plan.finals.seeds))
 
-    def spent_by(self, seed: int, tuning: int, finals: int) -> frozenset[int]:
-        """Seeds that this plan and another share, where they are finals of either; both may tune on the same."""
-        tuned, opened = tuning_seeds_of(seed, tuning), final_seeds_of(seed, finals)
+    def spent_by(self, plan: Mapping[str, Any]) -> frozenset[int]:
+        """Seeds that this plan and another share, where they are finals of either; both may tune on the same.
+
+        Args:
+            plan: the other, as plain values.
+        """
+        pool, finals = plan["pool"], plan["finals"]["seeds"]
+        searches = Searches(configurations=pool["configurations"], trials=pool["trials"], finals=finals)
+        tuned = tuning_seeds_of(plan["seed"], searches.seed_sets * pool["seeds"])
+        opened = final_seeds_of(plan["seed"], finals)
         mine = frozenset(self.final_seeds)
         return mine.intersection([*tuned, *opened]) | frozenset(opened).intersection(self.tuning_seeds)
 
@@ -166,7 +180,9 @@ class ResolvedPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plan, spaces, opponents and targets as plain values, what the worlds are, and what leaves the family."""
-        return {
+        # Plans of one pool keep the hash that they had before there were others.
+        apart = {"searches": "apart"} if self.plan.searches.scope == "configurations" else {}
+        return apart | {
             "protocol": PROTOCOL,
             "worlds": {cell: _digest(fingerprint_of(world, self.plan.methods)) for cell, world in self.worlds.items()},
             "plan": self.plan.model_dump(mode="json"),

@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from betahead.compare.plan import load_plan
-from betahead.compare.resolved import resolve
 from betahead.compare.rules import Rules, Verdict
 from betahead.compare.score import scores_of
-from betahead.compare.self_test_replays import CELLS, CONDITIONS, Tally, against_itself, planted, rigged
+from betahead.compare.self_test_refusals import refusals
+from betahead.compare.self_test_replays import (
+    CELLS,
+    CONDITIONS,
+    POOL_APART,
+    POOL_SHARED,
+    Tally,
+    against_itself,
+    fresh_pools,
+    planted,
+    rigged,
+)
 from betahead.compare.self_test_truth import (
     MUST_WIN,
     ROPE,
@@ -27,7 +36,6 @@ from betahead.compare.self_test_truth import (
     verdicts_on_truth,
 )
 from betahead.compare.verdict import decide
-from betahead.errors import ConfigError
 from betahead.worlds.tabular_methods import tabular_method_world
 
 _WORLD = "half_noise"
@@ -122,6 +130,11 @@ def _checks(size: Size, on_work: Callable[[str], None]) -> Iterator[Check]:
     yield from _known(known)
     yield _conditions(itself, known)
     yield from _stages(itself)
+    apart, shared = (
+        fresh_pools(size.replays, configurations, replays_of(f"copies in pools of {configurations}"))
+        for configurations in (POOL_APART, POOL_SHARED)
+    )
+    yield _pools(apart, shared)
     on_work("tabular worlds")
     yield _shuffled(size)
     yield from _recorded()
@@ -130,8 +143,8 @@ def _checks(size: Size, on_work: Callable[[str], None]) -> Iterator[Check]:
     on_work("the closed form, a constant answer and plans that must be refused")
     yield _envelope(size)
     yield _constant(size)
-    yield _outside()
-    yield _unreachable()
+    for one in refusals():
+        yield Check(name=one.name, passed=one.because in one.said, sentence=f"{one.name}: {one.said}")
 
 
 def _known(known: Tally) -> Iterator[Check]:
@@ -163,6 +176,18 @@ def _conditions(*tallies: Tally) -> Check:
         name=name,
         passed=astray == 0 and all(decided.values()),
         sentence=f"{name}: {counts}; verdicts that do not follow from the four: {astray}",
+    )
+
+
+def _pools(apart: Tally, shared: Tally) -> Check:
+    """Intervals hold for other configurations where a plan says so, and a plan that does not say so has a reason."""
+    tried = apart.replays * len(CELLS)
+    name = "a 95 % interval holds in other pools where every final has a search of its own, and not where they overlap"
+    inside, overlapping = (binomtest(one.zero_inside, tried).proportion_ci(method="exact") for one in (apart, shared))
+    return Check(
+        name=name,
+        passed=bool(inside.high >= 1.0 - _ALPHA > overlapping.high),
+        sentence=_share(name, apart.zero_inside, tried) + f"; overlapping {shared.zero_inside} of {tried}",
     )
 
 
@@ -248,39 +273,3 @@ def _constant(size: Size) -> Check:
     verdict = decide([[differences]], Rules(rope=ROPE))[0][0].verdict
     name = "a constant answer loses against tuned fixed β"
     return Check(name=name, passed=verdict == "worse", sentence=f"{name}: {verdict}, {differences.mean():+.3f}")
-
-
-_PLAN = """
-name: self-test
-question: Is anything wrong with this plan?
-cells: [tabular/half_noise]
-methods:
-  fixed: {}
-  fixed_early: {include: [{learning_rate: RATE, beta: 0.1}]}
-axes:
-  learning_rate: {low: 0.003, high: 0.3}
-  beta: {low: 0.01, high: 1.0}
-finals: {seeds: FINALS}
-rope: 0.01
-comparisons:
-  - {a: fixed_early, b: fixed}
-"""
-
-
-def _outside() -> Check:
-    return _refused("a configuration outside its space is refused", rate="3.0", finals="20", because="declared space")
-
-
-def _unreachable() -> Check:
-    return _refused(
-        "a plan with too few finals for its tests is refused", rate="0.03", finals="5", because="at least 6"
-    )
-
-
-def _refused(name: str, *, rate: str, finals: str, because: str) -> Check:
-    text = _PLAN.replace("RATE", rate).replace("FINALS", finals)
-    try:
-        resolve(load_plan(text), lambda cell: tabular_method_world(cell.partition("/")[2]))
-    except ConfigError as error:
-        return Check(name=name, passed=because in str(error), sentence=f"{name}: {error}")
-    return Check(name=name, passed=False, sentence=f"{name}: it was not")

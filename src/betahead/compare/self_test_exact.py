@@ -1,7 +1,8 @@
 """A world of exact numbers: what every method is worth there is written down, so a protocol can be held to it.
 
-A run is worth quality + gain + luck. The quality of a configuration depends on its learning rate alone; the luck of a
-seed is shared by all methods, and each method has some of its own, other at other learning rates and knobs.
+A run is worth quality + gain + luck. The quality of a configuration depends on its learning rate, and a method may like
+some configurations more than others do; the luck of a seed is shared by all methods, and each method has some of its
+own, other at other learning rates and knobs.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ class ExactMethod:
     Args:
         gain: in every run, on every prompt.
         own: SD of the luck that it shares with no other method.
+        liking: SD over configurations of what one is worth to it alone, with whatever seed.
         prize: what a run wins besides, with the chance `chance`.
         taste: SD over prompts of what a prompt gives it; its mean over prompts at large is 0.
         knob: whether it has a knob that changes its luck and is worth nothing.
@@ -45,6 +47,7 @@ class ExactMethod:
     name: str
     gain: float = 0.0
     own: float = 1.0
+    liking: float = 0.0
     prize: float = 0.0
     chance: float = 0.0
     taste: float = 0.0
@@ -144,7 +147,9 @@ class ExactWorld:
             raise ConfigError(f"`method` must be one of {', '.join(self._table)}, but is {method!r} instead.")
         self.asked.append(Asked(method=method, split=split, seeds=tuple(seeds)))
         one = self._table[method]
-        quality = np.array([self.quality(values["learning_rate"], split) for values in configurations])
+        quality = np.array(
+            [self.quality(values["learning_rate"], split) + self._liking(one, values) for values in configurations]
+        )
         angle = np.array([6.0 * math.log10(v["learning_rate"] * v.get("knob", 1.0) ** 0.5) for v in configurations])
         luck = np.stack([self._luck(one, seed, split, angle) for seed in seeds], axis=1)
         if split == "eval":
@@ -176,6 +181,11 @@ class ExactWorld:
         prize = one.prize * float(rng.random() < one.chance)
         shared = self.common * self._draws("", seed, split).standard_normal()
         return one.gain + prize + shared + own
+
+    def _liking(self, one: ExactMethod, values: Mapping[str, float]) -> float:
+        words = f"{self.name} {one.name} {sorted(values.items())}"
+        digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
+        return one.liking * float(np.random.default_rng(int.from_bytes(digest, "big")).standard_normal())
 
     def _draws(self, method: str, seed: int, split: str) -> np.random.Generator:
         digest = hashlib.blake2b(f"{self.name} {method}".encode(), digest_size=4).digest()

@@ -21,9 +21,15 @@ CELLS = ("exact/nested", "exact/shared")
 CONDITIONS = ("interval", "effect", "p", "wins")
 """What "better" needs, each of which must be seen to decide by itself."""
 
+POOL_APART = 80
+"""Configurations of `fresh_pools` at which every final has a search of its own."""
+POOL_SHARED = 8
+"""Configurations at which they overlap, as they do in the other replays."""
+
 _PAIRS = 7
 _FIRST_SEED = 100
 _PLANTED_FINALS = 20
+_TRIALS = 4
 # Of the planted plan: eight tests in each of two cells.
 _PLANTED_FAMILY = 16
 
@@ -40,6 +46,7 @@ class Tally:
         astray: decisions that do not follow from the four conditions.
         best_picked: searches that picked the best of the whole pool.
         one_pick: replays in which all searches picked the same configuration.
+        zero_inside: decisions, of replays × cells × tests, whose interval of the effect holds 0.
     """
 
     replays: int
@@ -51,6 +58,7 @@ class Tally:
     searches: int = 0
     best_picked: int = 0
     one_pick: int = 0
+    zero_inside: int = 0
 
     def count(self, finished: Finished, judged: Judged) -> None:
         """Add a replay."""
@@ -58,6 +66,8 @@ class Tally:
         for (test, _), its in judged.decisions.items():
             self.said[test.a, test.b, its.verdict] += 1
             against = [name for name, holds in _conditions(its, plan).items() if not holds]
+            low, high = its.effect.low, its.effect.high
+            self.zero_inside += low is not None and high is not None and low <= 0.0 <= high
             self.astray += (its.verdict == "better") == bool(against)
             if len(against) == 1:
                 self.decided[against[0]] += 1
@@ -95,11 +105,36 @@ class Stages:
 def against_itself(replays: int, on_replay: Callable[[int], None] | None = None) -> Tally:
     """Seven pairs of copies in two cells; every copy has luck of its own in tuning and finals, some a null knob.
 
-    The ROPE is a fourteenth of the SD of a paired difference, so that it protects nobody; Holm must.
+    The ROPE is a fourteenth of the SD of a paired difference, so that it protects nobody; Holm must. Every replay has a
+    pool of its own, so the share called better is one over pools too; but copies like the same configurations here, and
+    so the luck of the pool cancels. `fresh_pools` is where it does not.
     """
     table = [ExactMethod(name=f"copy_{i}", knob=i % 2 == 1) for i in range(2 * _PAIRS)]
     comparisons = [{"a": f"copy_{2 * i + 1}", "b": f"copy_{2 * i}"} for i in range(_PAIRS)]
     return _tally(_replays(table, comparisons, replays, finals=10, rope=0.1), replays, on_replay)
+
+
+def fresh_pools(replays: int, configurations: int, on_replay: Callable[[int], None] | None = None) -> Tally:
+    """Two methods that like different configurations, and on average over configurations are worth the same.
+
+    Which of them is better in a pool is the luck of that pool: an interval that holds for other configurations holds 0
+    in 95 % of pools, and one that is about its own pool in fewer.
+
+    Args:
+        replays: pools, of which each has its own points and seeds.
+        configurations: of a pool; the `POOL_APART` of them give every final a search of its own.
+        on_replay: told each.
+    """
+    table = [ExactMethod(name=name, own=0.5, liking=5.0) for name in ("one", "other")]
+    drawn = _replays(
+        table,
+        [{"a": "one", "b": "other"}],
+        replays,
+        finals=_PLANTED_FINALS,
+        rope=0.1,
+        configurations=configurations,
+    )
+    return _tally(drawn, replays, on_replay)
 
 
 def planted(replays: int, on_replay: Callable[[int], None] | None = None) -> Tally:
@@ -142,11 +177,12 @@ def rigged() -> Stages:
         worlds.append(ExactWorld(cell, table, common=0.0, best=best, level=level, swing=1000.0))
         return worlds[-1]
 
-    plan = _plan(["one", "fragile"], [{"a": "one", "b": "fragile"}], seed=0, finals=8, rope=0.1, trials=8)
+    pool = {"configurations": 8, "trials": 8, "seeds": 2}
+    plan = _plan(["one", "fragile"], [{"a": "one", "b": "fragile"}], seed=0, finals=8, rope=0.1, pool=pool)
     resolved = resolve(plan, world_of)
     finished = worked_alone(resolved)
-    world, pool = worlds[0], pool_of(resolved, "one")
-    rates = [configuration["learning_rate"] for configuration in pool]
+    world, points = worlds[0], pool_of(resolved, "one")
+    rates = [configuration["learning_rate"] for configuration in points]
     right = int(np.argmax([world.quality(rate, "eval") for rate in rates]))
     picks = finished.chosen[CELLS[0], "one"]["gold_at_kl_0"]
     worth, diverged = (finished.finals[CELLS[0], name][1].values["gold_at_kl_0"] for name in ("one", "fragile"))
@@ -154,7 +190,7 @@ def rigged() -> Stages:
     return Stages(
         shared=all(
             {name: other[name] for name in mine} == mine
-            for mine, other in zip(pool, pool_of(resolved, "fragile"), strict=True)
+            for mine, other in zip(points, pool_of(resolved, "fragile"), strict=True)
         ),
         picked=bool((picks == right).all()),
         worth=float(np.abs(worth - world.quality(rates[right], "test")).max()),
@@ -178,17 +214,30 @@ def _tally(replays: Iterable[ResolvedPlan], count: int, on_replay: Callable[[int
 
 
 def _replays(
-    table: Sequence[ExactMethod], comparisons: list[dict[str, Any]], replays: int, *, finals: int, rope: float
+    table: Sequence[ExactMethod],
+    comparisons: list[dict[str, Any]],
+    replays: int,
+    *,
+    finals: int,
+    rope: float,
+    configurations: int = POOL_SHARED,
 ) -> Iterator[ResolvedPlan]:
     """The same plan with other seeds: other points, searches, tuning and final seeds, and other prompts."""
+    pool = {"configurations": configurations, "trials": _TRIALS, "seeds": 2}
     for number in range(replays):
         seed = _FIRST_SEED + number
-        plan = _plan([one.name for one in table], comparisons, seed=seed, finals=finals, rope=rope, trials=4)
+        plan = _plan([one.name for one in table], comparisons, seed=seed, finals=finals, rope=rope, pool=pool)
         yield resolve(plan, lambda cell, seed=seed: ExactWorld(cell, table, draw=seed))
 
 
 def _plan(
-    methods: Sequence[str], comparisons: list[dict[str, Any]], *, seed: int, finals: int, rope: float, trials: int
+    methods: Sequence[str],
+    comparisons: list[dict[str, Any]],
+    *,
+    seed: int,
+    finals: int,
+    rope: float,
+    pool: Mapping[str, int],
 ) -> Plan:
     return Plan.model_validate(
         {
@@ -198,7 +247,7 @@ def _plan(
             "cells": list(CELLS),
             "methods": {name: {} for name in methods},
             "axes": {"learning_rate": {"low": 1e-3, "high": 1.0}, "beta": {"low": 0.1, "high": 1.0}},
-            "pool": {"configurations": 8, "trials": trials, "seeds": 2},
+            "pool": dict(pool),
             "finals": {"seeds": finals},
             "rope": rope,
             "comparisons": comparisons,

@@ -139,6 +139,20 @@ def best_of_n_gap(
     )
 
 
+def best_of_n_each(values: Float[np.ndarray, "searches trials"], n: int) -> Float[np.ndarray, " searches"]:
+    """`best_of_n` without replacement of many searches at once, each judged by the values that it selects by.
+
+    Args:
+        values: what each trial of each search is worth, larger is better.
+        n: trials that are taken, at most those of a search.
+
+    Source:
+        As for `best_of_n`.
+    """
+    assert 1 <= n <= values.shape[1], (n, values.shape)
+    return np.sort(values, axis=1) @ np.diff(_all_below(values.shape[1], n, replacement=False))
+
+
 def _expected(
     counts: Float[np.ndarray, "replicates trials"], pool: Pool, n: int, replacement: bool
 ) -> Float[np.ndarray, " replicates"]:

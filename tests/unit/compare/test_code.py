@@ -95,10 +95,10 @@ def test_evidence_of_another_form_is_one_sentence(tmp_path):
     resolved = resolved_of()
     compare(resolved, tmp_path, storage_of(tmp_path), "first")
     path = tmp_path / "evidence.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 3}))
     with pytest.raises(ConfigError) as refused:
         finished_evidence(resolved, tmp_path)
     assert str(refused.value) == (
-        f"{path} must have schema_version 3, but has 2, because another version of the package wrote it; keep it for "
+        f"{path} must have schema_version 4, but has 3, because another version of the package wrote it; keep it for "
         "what it says, and give another --output to run the plan again."
     )

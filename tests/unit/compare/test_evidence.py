@@ -81,13 +81,14 @@ def test_a_planted_gain_is_better_than_fixed_and_than_the_placebo(evidence, cell
 
 
 def test_claims_are_counted_over_cells_in_plain_words(evidence):
+    about = "for this pool of configurations only"
     assert [claim.sentence for claim in evidence.claims] == [
-        "the mechanism of shifted (better than fixed, its parent and its placebo): shown on 2 of 2 cells.",
+        f"the mechanism of shifted (better than fixed, its parent and its placebo): shown on 2 of 2 cells, {about}.",
         "the mechanism of shifted (better than copy, its parent and its placebo): not shown on 2 (no better than its "
-        "placebo on 2) of 2 cells.",
-        "copy against fixed: equivalent on 2 of 2 cells.",
-        f"unstable against fixed: {evidence.claims[3].cells[0].verdict} on 2 of 2 cells.",
-        "oracle (which reads the truth) against fixed: better on 2 of 2 cells.",
+        f"placebo on 2) of 2 cells, {about}.",
+        f"copy against fixed: equivalent on 2 of 2 cells, {about}.",
+        f"unstable against fixed: {evidence.claims[3].cells[0].verdict} on 2 of 2 cells, {about}.",
+        f"oracle (which reads the truth) against fixed: better on 2 of 2 cells, {about}.",
     ]
 
 

@@ -100,11 +100,23 @@ def test_the_piece_that_is_timed_is_cut_from_the_pool_without_listing_it():
     assert first_item(resolved, 99).runs == pool_items(resolved)[0].runs
 
 
-def test_a_plan_whose_searches_are_all_one_is_told_whose_luck_counts_for_nothing():
-    warning = "every search sees the whole pool, so its luck is in no interval and no p-value, and copies can differ;"
-    several, one = (sentences(forecast(resolved_of(PLAN.replace("trials: 4", f"trials: {n}")))) for n in (7, 8))
-    assert not any(line.startswith(warning) for line in several)
-    assert sum(line.startswith(warning) for line in one) == 1
+def test_a_plan_is_told_whose_luck_counts_for_nothing():
+    def said(configurations, trials):
+        pool = f"configurations: {configurations}, trials: {trials}"
+        return sentences(forecast(resolved_of(PLAN.replace("configurations: 8, trials: 4", pool))))
+
+    assert (
+        "every final has a search of its own, which no other shares a point with: intervals and p-values are for other "
+        "configurations, seeds and prompts"
+    ) in said(32, 4)
+    assert (
+        "searches overlap: intervals and p-values are for this pool of configurations only, and another pool may turn "
+        "a verdict; at least 32 `pool.configurations` (trials × finals) mend it"
+    ) in said(31, 4)
+    assert (
+        "every search sees the whole pool: intervals and p-values are for this one search only, its luck is in none, "
+        "and copies can differ; at least 64 `pool.configurations` (trials × finals) mend it"
+    ) in said(8, 8)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12240, "3.4 h")])

@@ -20,8 +20,8 @@ def worth(world, method, configurations, seeds, split):
 def test_the_protocol_can_say_no_and_yes_in_its_short_form():
     seen, work = [], []
     checks = self_test(SHORT, on_check=seen.append, on_work=work.append)
-    assert seen == checks and len(checks) == 32
-    assert "copies against each other: replay 25 of 25" in work and len(set(work)) == len(work) == 2 * 25 + 5
+    assert seen == checks and len(checks) == 33
+    assert "copies against each other: replay 25 of 25" in work and len(set(work)) == len(work) == 4 * 25 + 5
     assert [check.sentence for check in checks if not check.passed] == []
     assert len({check.name for check in checks}) == len(checks)
 
