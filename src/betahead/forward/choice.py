@@ -93,8 +93,8 @@ def road_for(
     Whether it does is seen by scoring two short random pairs by both roads; to be called in the autocast context that
     pairs will be scored in, where the kernel is tried, while the numbers are compared at the precision of the weights.
 
-    How many tokens sharing saves does not
-    matter: what is not padded and not scored counts too, as geometry f of bench/ measures.
+    How many tokens sharing saves does not matter: what is not padded and not scored counts too, as geometry f of bench/
+    measures.
 
     Args:
         model: the policy, with or without adapters.
