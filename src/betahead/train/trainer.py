@@ -149,7 +149,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         gather_for(preference, self.accelerator, args)
         check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
-        self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
+        self.road = road_of(policy, ref_model, train, args, self.accelerator, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(preference, ref_model, args, new_adapter=peft_config is not None)
@@ -159,10 +159,10 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
-        scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
+        scored, followed = held_apart(self.scoring.columns(train), rule.held_out, args.seed)
         self.train_dataset = cast("Any", scored)
         self.finite = finite_guard_of(self, tokenizer, scored)
-        self.eval_dataset = each(held_out, self._with_reference)
+        self.eval_dataset = each(held_out, self.scoring.columns)
         self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
             self.calibration = calibration_for(policy, self.reference, rule, scored, self.data_collator, args)
