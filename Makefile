@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports pytest docs format bench bench-table lock clean
+.PHONY: help install demo test check lint types imports pytest slow docs format bench bench-table lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    train fixed, joint and perspective beta on the built-in world (CPU, minutes)"
 	@echo "make test    linters, type checker, layers, tests"
+	@echo "make slow    the long forms of the tests: ranks, launchers, every rule resumed, thousands of broken inputs"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make format  rewrite the code in its one format"
 	@echo "make bench   speed and memory beside TRL on this machine's CPU (25 minutes on two cores); see bench/README.md"
@@ -69,6 +70,10 @@ WORKERS := 2
 
 pytest: $(VENV)/package.stamp $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# One worker: launched ranks and soaks have processes of their own.
+slow: $(VENV)/package.stamp $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 1 $(SLOW)
 
 # Broken links and missing pages are errors; nothing is fetched.
 docs: $(VENV)/package.stamp $(VENV)/test.stamp

@@ -19,7 +19,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from bench.fuzz_targets import Doors, Target
+from bench.fuzz_doors import Target
+from bench.fuzz_targets import Doors
 from bench.machine import machine, versions
 from betahead.errors import BetaHeadError
 from betahead.runs.quiet import quieted

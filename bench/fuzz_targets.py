@@ -2,21 +2,22 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import torch
 from hypothesis import reject
 from hypothesis import strategies as st
 from rich.console import Console
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from bench.fuzz_configs import PLANS, any_text, changed, overrides, plans, presets, scribbled
+from bench.fuzz_doors import Target, check_sentence
 from bench.fuzz_files import CONTAINERS, any_bytes, content, damaged, saved
 from bench.fuzz_rows import LAYOUTS, TEXT, rows, sound_rows
+from bench.fuzz_runs import RunFolders
+from bench.small_policy import write_policy
 from betahead.compare.cells import world_of
 from betahead.compare.resolved import load_resolved
 from betahead.data.describe import describe
@@ -32,23 +33,6 @@ from betahead.runs.yaml_text import Document, read_yaml
 from betahead.worlds.small_tokenizer import trained_tokenizer
 
 MAX_LENGTH = 48
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A door through which foreign input comes.
-
-    Args:
-        name: of the door and the kind of input.
-        inputs: makes them.
-        read: what the package does with one; raises what the package raises.
-        share: how many inputs it gets beside the others.
-    """
-
-    name: str
-    inputs: st.SearchStrategy[Any]
-    read: Callable[[Any], None]
-    share: int
 
 
 class Doors:
@@ -67,23 +51,7 @@ class Doors:
     @cached_property
     def model(self) -> Path:
         """A folder with a Qwen2 of one layer."""
-        config = Qwen2Config(
-            vocab_size=len(self.tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=64,
-            tie_word_embeddings=True,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.tokenizer.eos_token_id,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            Qwen2ForCausalLM(config).save_pretrained(self.folder / "model")
-        self.tokenizer.save_pretrained(self.folder / "model")
-        return self.folder / "model"
+        return write_policy(self.folder / "model", self.tokenizer)
 
     def targets(self) -> list[Target]:
         """All of them."""
@@ -105,7 +73,7 @@ class Doors:
                 name="train", inputs=st.sampled_from(LAYOUTS).flatmap(rows).map(_many), read=self._read_train, share=2
             )
         )
-        return found
+        return [*found, *RunFolders(self.folder / "runs", lambda: self.model).targets()]
 
     def _rows(self, layout: str, container: str) -> Target:
         def read(given: list[dict[str, Any]]) -> None:
@@ -157,7 +125,7 @@ class Doors:
         except BetaHeadError as error:
             refused.append(error)
         for error in refused:
-            _check_sentence(error)
+            check_sentence(error)
         if len(refused) == 2:
             raise refused[0]
 
@@ -237,8 +205,3 @@ def _check_record(record: dict[str, Any], vocabulary: int) -> None:
     assert len(prompt) + max(len(chosen), len(rejected)) <= MAX_LENGTH
     assert all(0 <= one < vocabulary for one in (*prompt, *chosen, *rejected))
     assert len(record["ppl_mask"]) == len(prompt) and not record["ppl_mask"][0]
-
-
-def _check_sentence(error: BetaHeadError) -> None:
-    sentence = str(error)
-    assert sentence.isprintable() and len(sentence) < 5000, sentence[:200]

@@ -73,33 +73,15 @@ def pair_rows() -> list[dict[str, str]]:
 
 def prepare(folder: Path) -> tuple[Path, Path]:
     """A small random model with a tokenizer, and the pairs."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
+    # The processes of the runs are what this is about; only here are models made in this one.
+    from bench.small_policy import POSITIONS, write_policy
     from betahead.worlds.small_tokenizer import trained_tokenizer
 
-    rows, data, model = pair_rows(), folder / "pairs.jsonl", folder / "model"
+    rows, data = pair_rows(), folder / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     texts = [text for row in rows for text in row.values()]
-    tokenizer = trained_tokenizer(texts, vocab_size=320, max_length=128)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(model)
-    tokenizer.save_pretrained(model)
-    return model, data
+    tokenizer = trained_tokenizer(texts, vocab_size=320, max_length=POSITIONS)
+    return write_policy(folder / "model", tokenizer, layers=2, heads=4), data
 
 
 class Run:

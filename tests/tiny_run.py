@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from bench.small_policy import POSITIONS, write_policy
 from betahead.runs.config import load_config
 from betahead.runs.folder import RunFolder
 from betahead.runs.training import train_run
@@ -42,26 +41,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def write_model(folder: Path) -> Path:
     """A Qwen2 of one layer with a ChatML tokenizer, as a Hugging Face folder."""
     texts = [text for row in pair_rows() for text in (row["prompt"], row["chosen"], row["rejected"])]
-    tokenizer = trained_tokenizer(texts, vocab_size=320, max_length=128)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_policy(folder, trained_tokenizer(texts, vocab_size=320, max_length=POSITIONS))
 
 
 def finished_run(folder: Path, *changes: str, rows: list[dict[str, Any]] | None = None) -> RunFolder:

@@ -119,7 +119,7 @@ def test_what_was_held_out_is_not_guessed_from_data_that_have_changed_since(run,
     assert isinstance(error, DataError)
     assert str(error) == (
         f"`data.train` must be what the run was trained on, but {data} has changed since, and what was held out with "
-        "it; restore the file, or give pairs that the run has not seen as --data."
+        "it; restore it, or give pairs that the run has not seen as --data."
     )
 
 
@@ -182,8 +182,8 @@ def test_the_file_it_was_trained_on_is_refused(run):
     error = ran(run, "--data", pairs).exception
     assert isinstance(error, DataError)
     assert str(error) == (
-        f"`--data` must hold pairs that the run has not seen, but {pairs} is the file it was trained on; leave --data "
-        "out to score the pairs that the run held out."
+        f"`--data` must hold pairs that the run has not seen, but {pairs} is what it was trained on; leave --data out "
+        "to score the pairs that the run held out."
     )
 
 

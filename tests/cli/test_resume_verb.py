@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 import resumed
@@ -158,6 +160,32 @@ def test_what_is_another_run_by_now_is_refused_with_what_differs(world, betahead
         f"(sha256 {now}… instead of {was}…); restore it, or begin a new run in another `output`.\n"
     )
     assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_a_saved_data_set_with_other_rows_under_the_same_fingerprint_is_refused(world, betahead):
+    def save(rows):
+        made = datasets.Dataset.from_list(rows)
+        made._fingerprint = "0123456789abcdef"
+        shutil.rmtree(world / "saved", ignore_errors=True)
+        made.save_to_disk(str(world / "saved"))
+
+    save(tiny_run.pair_rows())
+    code, _, err = betahead("train", "one.yaml", "data.train=saved")
+    assert code == 0, err
+    (world / "runs" / "one" / "DONE").unlink()
+    was = data_fingerprint("saved")["sha256"][:12]
+    rows = tiny_run.pair_rows()
+    save([{**rows[0], "chosen": "Another answer."}, *rows[1:]])
+    now = data_fingerprint("saved")["sha256"][:12]
+    code, _, err = betahead("train", "one.yaml", "data.train=saved", "--resume")
+    assert code == 2
+    assert err == (
+        "error: `data.train` must hold what the run to resume began with, but saved has another content now "
+        f"(sha256 {now}… instead of {was}…); restore it, or begin a new run in another `output`.\n"
+    )
+    save(rows)
+    code, _, err = betahead("train", "one.yaml", "data.train=saved", "--resume")
+    assert code == 0, err
 
 
 def test_a_folder_of_other_files_is_refused_and_left_alone(world, betahead):

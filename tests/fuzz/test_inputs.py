@@ -34,8 +34,16 @@ def test_training_on_broken_rows_ends_in_a_run_or_in_a_sentence(tmp_path):
     assert found["valid"] and set(found) <= {"valid", "DataError", "ConfigError"}
 
 
+def test_damaged_run_folders_end_in_a_run_a_page_or_a_sentence(tmp_path):
+    found, slowest = outcomes(40, "run/", tmp_path)
+    assert found["valid"] and found["DataError"] and set(found) <= {"valid", "DataError", "ConfigError"}
+    assert slowest < 30
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "inputs"), [("rows/", 4500), ("bytes/", 2500), ("config/", 2000), ("plan/", 1000)])
+@pytest.mark.parametrize(
+    ("family", "inputs"), [("rows/", 4500), ("bytes/", 2500), ("config/", 2000), ("plan/", 1000), ("run/", 600)]
+)
 def test_thousands_of_broken_inputs_end_in_records_or_in_a_sentence(family, inputs, tmp_path):
     found, _ = outcomes(inputs, family, tmp_path)
     assert found.total() >= inputs // 2

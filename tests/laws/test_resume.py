@@ -78,6 +78,9 @@ def test_a_rule_goes_on_where_it_was(name: str, tmp_path: Path) -> None:
 WAYS: dict[str, dict[str, Any]] = {
     "in the second epoch": {"max_steps": 10, "save_steps": 8, "at": 8},
     "between two epochs": {"max_steps": 8, "save_steps": 6, "at": 6},
+    "between two epochs with an evaluation": {"max_steps": 8, "save_steps": 6, "at": 6, "eval_strategy": "epoch"},
+    "between two epochs with a log line": {"max_steps": 8, "save_steps": 6, "at": 6, "logging_strategy": "epoch"},
+    "after the last step with an evaluation": {"at": 8, "eval_strategy": "epoch", "logging_strategy": "epoch"},
     "cut into passes and grouped by length": {
         "max_batch_tokens": 24,
         "train_sampling_strategy": "group_by_length",
@@ -101,7 +104,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "way",
     quick(
         WAYS,
-        "between two epochs",
+        "between two epochs with an evaluation",
         "cut into passes and grouped by length",
         "with an adapter and its dropout",
         "with a reference cache that fills",

@@ -143,11 +143,21 @@ def test_the_allocation_is_the_optimum_that_short_steps_on_the_shares_come_to(ga
     assert found.tolist() == pytest.approx(allocated(gaps, gamma, temperature), rel=1e-10)
 
 
-@pytest.mark.parametrize("spread", [0.0, 2.0, 50.0])
-@pytest.mark.parametrize("gamma", [0.1, 4.0, 40.0])
+@pytest.mark.parametrize(
+    ("gamma", "spread"),
+    [
+        (4.0, 2.0),
+        *(
+            pytest.param(gamma, spread, marks=pytest.mark.slow)
+            for gamma in (0.1, 4.0, 40.0)
+            for spread in (0.0, 2.0, 50.0)
+            if (gamma, spread) != (4.0, 2.0)
+        ),
+    ],
+)
 @pytest.mark.parametrize("temperature", [100.0, 10.0, 2.0, 1.0, 0.1, 0.01])
 def test_the_allocation_is_where_its_objective_is_smallest_at_any_temperature(
-    gamma: float, temperature: float, spread: float
+    temperature: float, gamma: float, spread: float
 ) -> None:
     gaps = spread * torch.randn(256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = allocation(gaps, torch.ones(256, dtype=torch.bool), gamma=gamma, temperature=temperature)

@@ -1,7 +1,5 @@
 """`betahead train`: a run from its configuration to its folder."""
 
-import shlex
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -29,6 +27,7 @@ def train(
 
     from betahead.runs.config import load_config
     from betahead.runs.dry import dry_run_of
+    from betahead.runs.launched import how_to_go_on
     from betahead.runs.other_ranks import console_of_rank
     from betahead.runs.presets import config_path
     from betahead.runs.summary import summary_table
@@ -44,15 +43,15 @@ def train(
     if dry_run:
         dry_run_of(loaded, console)
         return
+    going_on = how_to_go_on()
     with StopOnSignal() as stop:
         try:
             finished = train_run(loaded, console, resume=resume, stop=stop)
         except Stopped:
-            words = _words_that_go_on(config, overrides or [])
             if stop.saved_at is None:
-                console.print(f"stopped    at once; `{words}` goes on", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"stopped    at once; {going_on} goes on", markup=False, highlight=False, soft_wrap=True)
                 raise typer.Exit(130) from None
-            line = f"stopped    after step {stop.saved_at:,}, which has a checkpoint; `{words}` goes on"
+            line = f"stopped    after step {stop.saved_at:,}, which has a checkpoint; {going_on} goes on"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
     if not finished.summary:  # another rank has written it
@@ -63,10 +62,3 @@ def train(
         console.print(f'betahead inspect {run.path} --prompt "…" shows the beta of a prompt', highlight=False)
     else:
         console.print(f"betahead eval {run.path} shows the beta of held-out pairs", highlight=False)
-
-
-def _words_that_go_on(config: str, overrides: Sequence[str]) -> str:
-    """The command that resumes a run; a secret in it is blotted out, because a screen is kept in logs."""
-    from betahead.runs.redaction import redacted_words
-
-    return shlex.join(redacted_words(["betahead", "train", config, *overrides, "--resume"]))

@@ -14,7 +14,11 @@ def finite(value: Any) -> float | None:
     """The number, or None for what is none: also for the texts "nan" and "inf" that stand in JSON for them."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond float64
+        return None
+    return number if math.isfinite(number) else None
 
 
 def shown(value: Any, digits: int = 3) -> str:

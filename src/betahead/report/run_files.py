@@ -9,11 +9,11 @@ from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from betahead.report.numbers import finite
 from betahead.runs.folder import RunFolder
 from betahead.runs.redaction import redacted
+from betahead.runs.yaml_text import read_yaml
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def read_run(path: Path, name: str) -> RunFiles:
             return otherwise
         try:
             return reader(file)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, pa.ArrowException) as error:
             detail = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             broken.append(redacted(f"{file.name} cannot be read ({detail})."))
             return otherwise
@@ -126,7 +126,7 @@ def read_run(path: Path, name: str) -> RunFiles:
         name=name,
         path=path,
         config_text=text,
-        config=read(folder.config, lambda _: _mapping(yaml.safe_load(text)), {}),
+        config=read(folder.config, lambda _: read_yaml(text).values, {}),
         record=read(path / "run.json", _json, {}),
         metrics=read(folder.metrics, read_lines, []),
         prompts=read(folder.prompts, _snapshots, []),

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from betahead.data.paths import expanded
+from betahead.data.saved import is_saved
 from betahead.data.summary import DataSummary
 from betahead.errors import DataError
 from betahead.evaluate.kl import kl_to_reference
@@ -80,8 +81,8 @@ def evaluation_of(opened: OpenedRun, request: EvalRequest, *, approve: Approve, 
             _refuse_changed_data(opened)
         records = opened.held_out()
     else:
-        _refuse_training_data(opened, request.data)
         prepared = opened.pairs(request.data, split=request.split, layout=request.layout)
+        _refuse_training_data(opened, request.data, request.split)
         records, summary = prepared.dataset, prepared.summary
     # First, because a person may be asked whether to go on.
     win_rate = None
@@ -166,19 +167,26 @@ def _answered(
 
 def _refuse_changed_data(opened: OpenedRun) -> None:
     """What was held out follows from the data: of changed data, prompts that were trained on would seem held out."""
-    source = opened.config.data.train
-    there = opened.trained_file is not None and Path(expanded(source)).is_file()
-    if there and data_fingerprint(source).get("sha256") != opened.trained_file:
+    source, before = opened.config.data.train, opened.trained_digest
+    now = None if before is None else _digest(source, opened.config.data.split, "`data.train`")
+    if now is not None and now != before:
         raise DataError(
             f"`data.train` must be what the run was trained on, but {source} has changed since, and what was held out "
-            "with it; restore the file, or give pairs that the run has not seen as --data."
+            "with it; restore it, or give pairs that the run has not seen as --data."
         )
 
 
-def _refuse_training_data(opened: OpenedRun, source: str) -> None:
+def _refuse_training_data(opened: OpenedRun, source: str, split: str) -> None:
     """Accuracy on what was trained on says nothing of what is held out."""
-    if Path(expanded(source)).is_file() and data_fingerprint(source).get("sha256") == opened.trained_file:
+    given = _digest(source, split, "--data")
+    if given is not None and given == opened.trained_digest:
         raise DataError(
-            f"`--data` must hold pairs that the run has not seen, but {source} is the file it was trained on; leave "
+            f"`--data` must hold pairs that the run has not seen, but {source} is what it was trained on; leave "
             "--data out to score the pairs that the run held out."
         )
+
+
+def _digest(source: str, split: str, name: str) -> str | None:
+    """The digest of a file or a saved data set; None where neither lies there, and for a name on the Hub."""
+    path = Path(expanded(source))
+    return data_fingerprint(source, split).get("sha256") if path.is_file() or is_saved(path, name) else None

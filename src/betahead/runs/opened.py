@@ -121,8 +121,8 @@ class OpenedRun:
             return None
 
     @property
-    def trained_file(self) -> str | None:
-        """The digest of the file that the run was trained on, None for data that are no file.
+    def trained_digest(self) -> str | None:
+        """The digest of the file or the saved data set that the run was trained on, None for data of the Hub.
 
         Raises:
             DataError: when run.json is missing or broken.

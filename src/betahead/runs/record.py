@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import datasets
 
 from betahead.data.paths import expanded
+from betahead.runs.launched import command_words
 from betahead.runs.machine import hardware, software
 from betahead.runs.redaction import redacted_words
 
@@ -26,9 +26,9 @@ def run_record(
     Args:
         seed: of the run.
         data: fingerprint of every data set read, by its role (`train`, `eval`, `corpus`).
-        command: the words that repeat the run; by default those this process was started with.
+        command: the words that repeat the run; by default those this process, or its launcher, was started with.
     """
-    words = ["betahead", *sys.argv[1:]] if command is None else list(command)
+    words = command_words() if command is None else list(command)
     return {
         "schema_version": SCHEMA_VERSION,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,8 +44,8 @@ def data_fingerprint(source: str, split: str = "train") -> dict[str, str]:
     """What identifies the content of a data set: its name as the user wrote it, and a digest.
 
     Args:
-        source: a file (`sha256` of its bytes as they lie on disk), a folder of `save_to_disk` or a Hub name
-            (`fingerprint` as `datasets` made it).
+        source: a file (`sha256` of its bytes as they lie on disk), a folder of `save_to_disk` (`sha256` of its rows,
+            and the `fingerprint` that `datasets` made, which other rows can have too) or a Hub name (that alone).
         split: where the source has several; a split in the name wins.
     """
     path = Path(expanded(source))
@@ -53,9 +53,18 @@ def data_fingerprint(source: str, split: str = "train") -> dict[str, str]:
         with path.open("rb") as file:
             return {"source": source, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     if path.is_dir():
-        state = path / "state.json"
-        content = json.loads((state if state.is_file() else path / split / "state.json").read_text(encoding="utf-8"))
-        return {"source": source, "fingerprint": str(content["_fingerprint"])}
+        folder = path if (path / "state.json").is_file() else path / split
+        content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return {"source": source, "sha256": _saved_digest(folder, content), "fingerprint": str(content["_fingerprint"])}
     name, _, named_split = source.partition(":")
     loaded = datasets.load_dataset(name, split=named_split or split)
     return {"source": source, "fingerprint": str(loaded._fingerprint)}
+
+
+def _saved_digest(folder: Path, state: Mapping[str, Any]) -> str:
+    """The digest of the rows of a saved data set: its files in their order, and which columns of them are read."""
+    whole = hashlib.sha256(json.dumps(state.get("_format_columns")).encode())
+    for part in state["_data_files"]:
+        with (folder / part["filename"]).open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()

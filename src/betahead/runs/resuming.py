@@ -16,6 +16,7 @@ from betahead.runs.config import Config, dump_config, load_config
 from betahead.runs.corpus import held_out_prompts
 from betahead.runs.folder import RunFolder
 from betahead.runs.redaction import redacted
+from betahead.runs.summary import summary_table
 from betahead.runs.yaml_text import read_yaml, short
 from betahead.train.whole import checkpoints_in, clear_unfinished, remove, step_of
 from betahead.worlds.small_model import FitReport
@@ -79,7 +80,7 @@ def resumption(config: Config, say: Say) -> Resumption | None:
             "(`output=runs/NAME`), or leave `--resume` out."
         )
     changed = _changed(config, folder)
-    before = folder.record if (path / "run.json").is_file() else {}
+    before = _record(path / "run.json")
     if folder.finished:
         say(f"resume     {config.output} is finished; there is nothing to resume")
         return Resumption(folder=folder, checkpoint=None, before=before, config=config, changed=changed)
@@ -95,6 +96,45 @@ def resumption(config: Config, say: Say) -> Resumption | None:
         else f"resume     {config.output} holds no whole checkpoint; the run begins again"
     )
     return made
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    """What run.json says, as far as a resumption relies on it; nothing where the run was killed before it stood there.
+
+    Raises:
+        DataError: it is no such record.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        sources = [str(one["source"]) for one in dict(record["data"]).values()]
+        if not (sources and isinstance(record.get("resumptions", []), list)):
+            raise TypeError("it names no data")
+        if record.get("fit") is not None:
+            FitReport(**record["fit"])
+        return record
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"`{path}` must be the record of the run to resume, but cannot be read ({' '.join(str(error).split())}); "
+            "restore it, or begin a new run in another `output`."
+        ) from None
+
+
+def finished_summary(folder: RunFolder) -> dict[str, Any]:
+    """The content of a finished run's summary.json, which can be shown.
+
+    Raises:
+        DataError: it cannot.
+    """
+    try:
+        summary_table(folder.summary, str(folder.path))
+        return folder.summary
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"`{folder.path / 'summary.json'}` must say what the finished run came to, but cannot be read "
+            f"({' '.join(str(error).split())}); restore it, or begin a new run in another `output`."
+        ) from None
 
 
 def clear_empty_places(path: Path) -> None:
@@ -116,14 +156,15 @@ def check_same_data(before: Mapping[str, Any], now: Mapping[str, Mapping[str, st
     """
     for role, old in cast("Mapping[str, Mapping[str, str]]", before.get("data", {})).items():
         new = now.get(role, {})
-        for kind in ("sha256", "fingerprint"):
-            if old.get(kind) != new.get(kind):
-                key = "model.fit.corpus" if role == "corpus" else f"data.{role}"
-                raise DataError(
-                    f"`{key}` must hold what the run to resume began with, but {old['source']} has another content now "
-                    f"({kind} {str(new.get(kind))[:12]}… instead of {str(old.get(kind))[:12]}…); restore it, or "
-                    "begin a new run in another `output`."
-                )
+        # The fingerprint that `datasets` made says less than the rows, which can change under it.
+        kind = "sha256" if "sha256" in old else "fingerprint"
+        if old.get(kind) != new.get(kind):
+            key = "model.fit.corpus" if role == "corpus" else f"data.{role}"
+            raise DataError(
+                f"`{key}` must hold what the run to resume began with, but {old['source']} has another content now "
+                f"({kind} {str(new.get(kind))[:12]}… instead of {str(old.get(kind))[:12]}…); restore it, or "
+                "begin a new run in another `output`."
+            )
 
 
 def clear_fits(output: Path) -> None:

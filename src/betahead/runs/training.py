@@ -42,6 +42,7 @@ from betahead.runs.resuming import (
     check_same_data,
     clear_empty_places,
     clear_fits,
+    finished_summary,
     going_on,
     reference_of,
     resumption,
@@ -101,7 +102,7 @@ def train_run(
             if resumed is None:
                 clear_empty_places(path)
             elif resumed.folder.finished:
-                return FinishedRun(folder=resumed.folder, summary=resumed.folder.summary)
+                return FinishedRun(folder=resumed.folder, summary=finished_summary(resumed.folder))
         return _begun(config, console, command, resumed, alone, stop)
 
 
@@ -197,7 +198,6 @@ def _trained(
             precision=cast("Any", trainer.accelerator.autocast),
         )
     )
-
     if stop is not None:
         trainer.add_callback(stop)
     try:

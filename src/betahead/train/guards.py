@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
 
 from betahead.errors import TrainingError
 from betahead.forward.model import PreferenceModel
 from betahead.train.arguments import DPOConfig
 from betahead.train.guard_limits import GuardLimits, OnWarning
 from betahead.train.guard_watches import AtBound, Constant, Falling, FarAway, LevelDrift, PromptDrift, Watch
+from betahead.train.last_checkpoint import EndsWithCheckpoint
 from betahead.train.parts import drops_out
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ _HALF = 1000.0
 """By how much rounding in half precision exceeds that of float32 in a sum of log-probabilities, as an order."""
 
 
-class Guards(TrainerCallback, ExportableState):
+class Guards(EndsWithCheckpoint):
     """Looks at every line of the training log, which costs no reading of the device, and speaks of a thing once.
 
-    What it has seen is part of a checkpoint. With `stop`, training ends after the step of the line, a checkpoint is
-    written if the run writes any, and `raise_if_stopped` raises what was to be said; a resumed run goes on from there.
+    What it has seen is part of a checkpoint. With `stop`, training ends after the step of the line with a checkpoint,
+    whatever `save_strategy` says, and `raise_if_stopped` raises what was to be said; a resumed run goes on from there.
 
     Args:
         watches: settings of each watch by its name, and what it has seen.
@@ -42,33 +42,29 @@ class Guards(TrainerCallback, ExportableState):
         first_margin: float | None = None,
         on_warning: OnWarning = "warn",
     ) -> None:
+        super().__init__()
         self.watches = {name: _KINDS[name](**settings) for name, settings in watches.items()}
         self.first_margin = first_margin
         self.on_warning: OnWarning = on_warning
         self._stopped_by: str | None = None
 
-    def state(self) -> dict[str, Any]:
-        """The arguments that make the same guards, with what they have seen."""
-        seen = {name: asdict(watch) for name, watch in self.watches.items()}
-        return {
-            "args": {"watches": seen, "first_margin": self.first_margin, "on_warning": self.on_warning},
-            "attributes": {},
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """What each watch has seen, for a checkpoint."""
+        return {name: asdict(watch) for name, watch in self.watches.items()}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Take up what a checkpoint has seen; the limits stay those of this run."""
-        self._stopped_by = None
-        saved = cast("dict[str, Any]", state.stateful_callbacks).get(type(self).__name__)
-        if state.global_step == 0 or not isinstance(saved, dict):
-            return
-        watches: dict[str, dict[str, Any]] = cast("Any", saved)["args"]["watches"]
-        for name, seen in watches.items():
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the limits stay those of this run."""
+        for name, seen in state.items():
             own = self.watches.get(name)
             if own is not None:
                 limits: dict[str, Any] = {"limit": own.limit, "patience": own.patience}
                 self.watches[name] = _KINDS[name](**{**seen, **limits})
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Nothing has stopped this training yet."""
+        self._stopped_by = self.saved_at = None
 
     def on_log(
         self,
@@ -87,8 +83,7 @@ class Guards(TrainerCallback, ExportableState):
                 continue
             if self.on_warning == "stop" and self._stopped_by is None:
                 self._stopped_by = f"{name}: {sentence}"
-                control.should_training_stop = True
-                control.should_save = control.should_save or args.save_strategy != "no"
+                self.end(args, state, control)
             elif self.on_warning == "warn" and state.is_world_process_zero:
                 logger.warning("%s: %s", name, sentence)
 
@@ -118,11 +113,11 @@ class Guards(TrainerCallback, ExportableState):
             TrainingError: with the sentence of the guard.
         """
         if self._stopped_by is not None:
-            raise TrainingError(f"{self._stopped_by} (`on_warning` is stop)")
+            raise TrainingError(f"{self._stopped_by} (`on_warning` is stop; step {self.saved_at} has a checkpoint)")
 
 
 def raise_if_stopped(callbacks: Sequence[TrainerCallback]) -> None:
-    """Let the guards among callbacks say why they stopped a run; `transformers` may have made them anew.
+    """Let the guards among callbacks say why they stopped a run.
 
     Raises:
         TrainingError: see `Guards.finish`.

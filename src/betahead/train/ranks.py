@@ -23,6 +23,11 @@ _GONE = (
 )
 
 
+def launched() -> bool:
+    """Whether a launcher started this process, such as `accelerate launch` and `torchrun`, or several of its kind."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def first_rank() -> bool:
     """Whether this process is the only one, or the first of those that were launched together."""
     return int(os.environ.get("RANK", "0")) == 0

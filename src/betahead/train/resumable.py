@@ -6,6 +6,8 @@ taken from there, see `train.saving`.
 """
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +17,11 @@ from transformers.trainer_callback import ExportableState
 
 from betahead.errors import CacheError, ConfigError
 from betahead.reference.fingerprint import reference_fingerprint
+from betahead.train.last_checkpoint import SavesAfterEpoch
 from betahead.train.saving import COURSE, SavingTrainer
 from betahead.train.scoring import ReferenceScoring
-from betahead.train.state_tree import read_tree
-from betahead.train.whole import checkpoints_in, clear_unfinished, problem_of
+from betahead.train.state_tree import read_tree, state_of
+from betahead.train.whole import STATE, checkpoints_in, clear_unfinished, problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +60,28 @@ class ResumableTrainer(SavingTrainer):
         wanted = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         self._resumed = self._found(wanted)
         self._reference = self._reference or self._marked()
-        if self._resumed is None:
-            return super().train(None, *arguments, **keywords)
-        self._check_course(self._resumed)
-        continues, at_start = _Continues(self, self._resumed), self.args.eval_on_start
-        self.callback_handler.callbacks.insert(0, continues)
-        self.args.eval_on_start = False  # which was done, and logged, at the start
-        try:
-            trained = super().train(str(self._resumed), *arguments, **keywords)
-        finally:
-            self.callback_handler.callbacks.remove(continues)
-            self.args.eval_on_start = at_start
+        with self._beside(SavesAfterEpoch(), last=True):
+            if self._resumed is None:
+                return super().train(None, *arguments, **keywords)
+            self._check_course(self._resumed)
+            at_start = self.args.eval_on_start
+            self.args.eval_on_start = False  # which was done, and logged, at the start
+            try:
+                with self._beside(_Continues(self, self._resumed), last=False):
+                    trained = super().train(str(self._resumed), *arguments, **keywords)
+            finally:
+                self.args.eval_on_start = at_start
         return trained._replace(training_loss=trained.metrics["train_loss"])
+
+    @contextmanager
+    def _beside(self, callback: TrainerCallback, *, last: bool) -> Generator[None]:
+        """A callback behind or before all others, for as long as this lasts."""
+        others = self.callback_handler.callbacks
+        others.insert(len(others) if last else 0, callback)
+        try:
+            yield
+        finally:
+            others.remove(callback)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as `transformers.Trainer` does; the mean loss of a resumed training is that of all of its steps."""
@@ -79,25 +92,28 @@ class ResumableTrainer(SavingTrainer):
     def continue_from(self, checkpoint: Path) -> None:
         """Take up what was summed up since the last log line."""
         course = read_tree(checkpoint / COURSE)
-        self._total_loss_scalar = course["total_loss"]
-        self._globalstep_last_logged = course["last_logged"]
+        with state_of(checkpoint / COURSE):
+            self._total_loss_scalar = float(course["total_loss"])
+            self._globalstep_last_logged = int(course["last_logged"])
+            ranks = int(course["ranks"])
         best, state = f"checkpoint-{self.state.best_global_step}", self.state
         if state.best_model_checkpoint is None and state.best_global_step:  # the folder has been moved since
             place = Path(cast("str", self.args.output_dir)) / best
             state.best_model_checkpoint = str(place) if place.is_dir() else None
         path = checkpoint / self._rank_file
-        if course["ranks"] != self.args.world_size or not path.is_file():
+        if ranks != self.args.world_size or not path.is_file():
             logger.warning(
                 "resume: %s was written by %d processes and is resumed by %d, so their random numbers and the sums "
                 "since the last log line begin anew",
-                *(checkpoint.name, course["ranks"], self.args.world_size),
+                *(checkpoint.name, ranks, self.args.world_size),
             )
             return
-        mine = read_tree(path)
-        self._tr_loss = cast("Tensor", mine["loss"]).to(self.args.device)
-        self._metrics["train"].load_state_dict(mine["metrics"], self.args.device)
-        if self.held_out is not None:
-            self.held_out.load_state_dict(mine["held_out"], self.args.device)
+        with state_of(path):
+            mine = read_tree(path)
+            self._tr_loss = cast("Tensor", mine["loss"]).to(self.args.device)
+            self._metrics["train"].load_state_dict(mine["metrics"], self.args.device)
+            if self.held_out is not None:
+                self.held_out.load_state_dict(mine["held_out"], self.args.device)
 
     def _found(self, wanted: Any) -> Path | None:
         """The checkpoint to go on from, known to be whole."""
@@ -145,8 +161,12 @@ class ResumableTrainer(SavingTrainer):
             return None
 
     def _check_course(self, checkpoint: Path) -> None:
-        course = read_tree(checkpoint / COURSE)
-        before, now = course["reference"], self._reference
+        with state_of(checkpoint / STATE):
+            TrainerState.load_from_json(str(checkpoint / STATE))
+        with state_of(checkpoint / COURSE):
+            course = read_tree(checkpoint / COURSE)
+            before, then = course["reference"], {key: course["course"][key] for key in self._course}
+        now = self._reference
         if before is not None and now is not None and before != now:
             raise ConfigError(
                 f"`model` must be the model that the resumed training began with, as its reference, but {checkpoint} "
@@ -156,9 +176,9 @@ class ResumableTrainer(SavingTrainer):
         if self.args.ignore_data_skip:
             return
         for key, value in self._course.items():
-            if course["course"][key] != value:
+            if then[key] != value:
                 raise ConfigError(
-                    f"`{key}` must be {course['course'][key]} as in {checkpoint}, but is {value} instead; the order of "
+                    f"`{key}` must be {then[key]} as in {checkpoint}, but is {value} instead; the order of "
                     "the pairs would be another one. Change it back, or set `ignore_data_skip`."
                 )
 
@@ -172,10 +192,11 @@ class ResumableTrainer(SavingTrainer):
         self.state.save_steps = asked.save_steps
         if not self.args.restore_callback_states_from_checkpoint:
             self._restore_exportable()
-        kept = read_tree(self._resumed / COURSE)["callbacks"]
-        for name, callback in self._stateful():
-            if name in kept:
-                callback.load_state_dict(kept[name])
+        with state_of(self._resumed / COURSE):
+            kept = read_tree(self._resumed / COURSE)["callbacks"]
+            for name, callback in self._stateful():
+                if name in kept:
+                    callback.load_state_dict(kept[name])
 
     def _restore_exportable(self) -> None:
         """What callbacks of `transformers` have counted, such as the patience of early stopping."""

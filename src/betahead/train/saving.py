@@ -22,14 +22,13 @@ from betahead.train.checkpoint import FolderTrainer
 from betahead.train.heldout import HeldOutGradient
 from betahead.train.metrics import PairMetrics
 from betahead.train.randomness import random_states, restore_random_states
-from betahead.train.state_tree import read_tree, write_tree
-from betahead.train.whole import UNFINISHED, abandon, begin, checkpoints_in, finish, keep_few
+from betahead.train.state_tree import read_tree, state_of, write_tree
+from betahead.train.whole import STATE, UNFINISHED, abandon, begin, checkpoints_in, finish, keep_few
 
 OPTIMIZER = "optimizer.safetensors"
 SCALER = "scaler.safetensors"
 COURSE = "course.safetensors"
 """What all ranks share."""
-_STATE = "trainer_state.json"
 
 
 @runtime_checkable
@@ -104,7 +103,7 @@ class SavingTrainer(FolderTrainer):
 
     def _write_shared(self, folder: Path) -> None:
         """What all ranks share, and `trainer_state.json` with the places that files will have."""
-        self.state.save_to_json(os.fspath(folder / _STATE))
+        self.state.save_to_json(os.fspath(folder / STATE))
         course = {
             "ranks": self.args.world_size,
             "reference": self._reference,
@@ -139,7 +138,8 @@ class SavingTrainer(FolderTrainer):
         """Take up the rank's generators."""
         path = Path(checkpoint or "") / self._rank_file
         if checkpoint is not None and path.is_file():
-            restore_random_states(read_tree(path)["random"], self.args.device)
+            with state_of(path):
+                restore_random_states(read_tree(path)["random"], self.args.device)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Keep the states of optimizer and schedule."""
@@ -155,9 +155,11 @@ class SavingTrainer(FolderTrainer):
         if self._spread or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        states = read_tree(Path(checkpoint) / OPTIMIZER)
-        cast("Any", self.optimizer).load_state_dict(states["optimizer"])
-        cast("Any", self.lr_scheduler).load_state_dict(states["schedule"])
+        path = Path(checkpoint) / OPTIMIZER
+        with state_of(path):
+            states = read_tree(path)
+            cast("Any", self.optimizer).load_state_dict(states["optimizer"])
+            cast("Any", self.lr_scheduler).load_state_dict(states["schedule"])
 
     def _save_scaler(self, output_dir: str) -> None:
         """Keep the state of the gradient scaler, where there is one."""
@@ -169,7 +171,8 @@ class SavingTrainer(FolderTrainer):
         """Take up the state of the gradient scaler, where there is one."""
         path = Path(checkpoint or "") / SCALER
         if checkpoint is not None and path.is_file():
-            cast("Any", self.accelerator.scaler).load_state_dict(read_tree(path))
+            with state_of(path):
+                cast("Any", self.accelerator.scaler).load_state_dict(read_tree(path))
 
     def _stateful(self) -> Iterator[tuple[str, Stateful]]:
         """Callbacks with a state, each with a name of its own."""

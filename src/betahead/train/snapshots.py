@@ -118,10 +118,10 @@ class PromptSnapshots(TrainerCallback):
         """Go on from what `state_dict` gave: later rows leave the file.
 
         Raises:
-            DataError: the file lacks rows that it had.
+            DataError: the file lacks rows that it had, or is broken.
         """
         self._taken, self._basis, rows = state["taken"], state["basis"], state["rows"]
-        self.tables = [pq.read_table(self.path).slice(0, rows)] if rows and self.path.is_file() else []
+        self.tables = [self._kept().slice(0, rows)] if rows and self.path.is_file() else []
         there = sum(table.num_rows for table in self.tables)
         if there != rows:
             raise DataError(
@@ -130,6 +130,16 @@ class PromptSnapshots(TrainerCallback):
             )
         if rows:
             self._write()
+
+    def _kept(self) -> pa.Table:
+        try:
+            return pq.read_table(self.path, schema=SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            detail = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise DataError(
+                f"`{self.path}` must hold the snapshots before the checkpoint, but cannot be read ({detail}); restore "
+                "the file, or begin a new run."
+            ) from None
 
     @torch.no_grad()
     def _table(self, progress: float, step: int, device: torch.device) -> pa.Table:

@@ -6,7 +6,8 @@ be run. What cannot be written so, is no state that a training should hang on.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from betahead.errors import ConfigError, DataError
+from betahead.errors import BetaHeadError, ConfigError, DataError
 
 _TREE = "tree"
 _PLAIN = (bool, int, float, str, type(None))
+_STUMBLES = (
+    *(OSError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    ArithmeticError,
+)
 
 
 def write_tree(path: Path, tree: Any, *, key: str = "state") -> None:
@@ -46,12 +51,24 @@ def read_tree(path: Path) -> Any:
     Raises:
         DataError: for a file that is missing or something else.
     """
+    with state_of(path), safe_open(path, framework="pt", device="cpu") as file:
+        described = json.loads(file.metadata()[_TREE])
+        return _read(described, cast("Any", file).get_tensor)
+
+
+@contextmanager
+def state_of(path: Path) -> Generator[None]:
+    """The reading of a file, and the taking up of what it holds: whatever that stumbles over is the file's fault.
+
+    Raises:
+        DataError: in place of what a file of another content makes Python and the libraries say.
+    """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            described = json.loads(file.metadata()[_TREE])
-            return _read(described, cast("Any", file).get_tensor)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        sentence = " ".join(str(error).split()).rstrip(".")
+        yield
+    except (BetaHeadError, torch.OutOfMemoryError):
+        raise
+    except _STUMBLES as error:
+        sentence = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
             f"`{path}` must hold the state of a training, but cannot be read ({sentence}); resume from another "
             "checkpoint."

@@ -7,34 +7,35 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, distributed
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from betahead.train.last_checkpoint import EndsWithCheckpoint
+from betahead.train.ranks import launched
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _HEARD = b"stopping    after this step, with a checkpoint; once more stops at once\n"
+_HEARD_BY_A_RANK = b"stopping    all ranks after the next step, with a checkpoint\n"
 
 
 class Stopped(KeyboardInterrupt):
     """A signal ended the work at once; nothing was saved for it."""
 
 
-class StopOnSignal(TrainerCallback):
+class StopOnSignal(EndsWithCheckpoint):
     """Ends training at the next step boundary after SIGTERM or SIGINT, once that step has a checkpoint.
 
     It is a context in which the signals are heard. Outside of training they raise `Stopped` at once, and so does a
     second one in training. On several ranks they all stop at the same step, one later, whichever of them was signalled.
+    There a second signal is the first one again: a launcher passes on what whoever stops a job sends to the ranks too.
     Outside of the main thread signals cannot be heard, and nothing happens.
-
-    Attributes:
-        saved_at: the step whose checkpoint was written for a signal; None without one.
     """
 
     def __init__(self) -> None:
-        self.saved_at: int | None = None
-        self._asked = self._training = self._stopping = False
+        super().__init__()
+        self._asked = self._training = False
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
         self._pending: Tensor | None = None
-        self._model_alone = False
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -53,14 +54,17 @@ class StopOnSignal(TrainerCallback):
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        if self._asked or not self._training:
+        again, self._asked = self._asked, True
+        if again and launched():
+            return
+        if again or not self._training:
             raise Stopped
-        self._asked = True
-        os.write(2, _HEARD)  # a handler must not print: it may have interrupted somebody who does
+        # A handler must not print: it may have interrupted somebody who does.
+        os.write(2, _HEARD_BY_A_RANK if launched() else _HEARD)
 
     @property
     def asked(self) -> bool:
-        """A signal has come in training."""
+        """A signal has come."""
         return self._asked
 
     def on_train_begin(
@@ -72,23 +76,7 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Have this step saved, if anybody asked."""
         if self._agreed(args):
-            self._stopping = control.should_save = True
-            self._model_alone = self._model_alone or args.save_only_model
-            args.save_only_model = False  # nothing could go on from the model alone
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End training once the checkpoint is there."""
-        if self._stopping:
-            self.saved_at = state.global_step
-            control.should_training_stop = True
-            args.save_only_model = self._model_alone
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """An epoch that was broken off has no end to log, evaluate or save."""
-        if self.saved_at is not None:
-            control.should_log = control.should_evaluate = control.should_save = False
+            self.end(args, state, control)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -19,6 +19,7 @@ from typing import Any, cast
 from betahead.durable import sync_folder, sync_tree, write_whole
 
 MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
 UNFINISHED = "_unfinished"
 """Where checkpoints are written and deleted; the name is one that uploads to the Hub leave out."""
 
@@ -82,13 +83,28 @@ def problem_of(checkpoint: Path) -> str:
         return f"has a {MANIFEST} that cannot be read ({type(error).__name__})"
     if schema != _SCHEMA:
         return f"is of schema {schema}, which this version does not know"
+    return _missing(checkpoint, files) or ("" if resumable else "holds the model alone (`save_only_model`)")
+
+
+def _missing(checkpoint: Path, files: dict[str, int]) -> str:
+    """What a checkpoint lacks of the files that its manifest names, as a clause."""
     for name, size in files.items():
         file = checkpoint / name
         if not file.is_file():
             return f"lacks {name}"
         if file.stat().st_size != size:
             return f"has {file.stat().st_size:,} bytes of {name} instead of {size:,}"
-    return "" if resumable else "holds the model alone (`save_only_model`)"
+    return "" if STATE not in files or _tells(checkpoint) else f"has a {STATE} that is not that of its step"
+
+
+def _tells(checkpoint: Path) -> bool:
+    """Whether the trainer's own state is one, of the step that the folder is named for."""
+    try:
+        state: Any = json.loads((checkpoint / STATE).read_bytes())
+        whole = all(isinstance(row["step"], int) and dict(row) for row in list(state["log_history"]))
+        return whole and state["global_step"] == int(checkpoint.name.rpartition("-")[2])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def begin(output: Path, step: int) -> Path:

@@ -20,7 +20,7 @@ from betahead.beta.table import METHODS
 from betahead.errors import ConfigError
 from betahead.losses.preference import preference_loss
 
-EDGES = (0, 0.0, -1.0, 1e-300, 1e-30, 1e-6, 0.5, 1.0, 1, 7, 1e6, 1e30, 1e300, math.nan, math.inf, -math.inf, True)
+EDGES = (0, -1.0, 1e-300, 1e-12, 0.5, 1.0, 7, 1e12, 1e300, math.nan, math.inf, True)
 REST = [rule for rule in METHODS if rule is not LearnedBeta]
 
 
@@ -114,8 +114,8 @@ def test_a_number_of_a_learned_beta_at_its_edge(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("low", [0.0, 1e-300, 1e-30, 0.1, math.nan])
-@pytest.mark.parametrize("high", [0.1, 1e30, 1e300, math.inf])
+@pytest.mark.parametrize("low", [0.0, 1e-300, 1e-12, 0.1, math.nan])
+@pytest.mark.parametrize("high", [0.1, 1e12, 1e300, math.inf])
 def test_bounds_at_their_edge(low: float, high: float) -> None:
     for form in ("banded", "direct"):
         made = refused(lambda form=form: LearnedBeta(form=form, bounds=(low, high)))

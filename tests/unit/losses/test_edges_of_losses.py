@@ -12,7 +12,7 @@ from betahead.losses.objective import objective_of
 from betahead.losses.table import LOSSES
 from betahead.types import PairLogps, PromptFeatures, ReferenceScores
 
-EDGES = (0, 0.0, -1.0, 1e-300, 1e-30, 1e-6, 0.25, 0.4999999, 0.5, 1.0, 2, 1e6, 1e30, 1e300, math.nan, math.inf, True)
+EDGES = (0, -1.0, 1e-300, 1e-12, 0.25, 0.4999999, 0.5, 1.0, 1e12, 1e300, math.nan, math.inf, True)
 PAIRS = 4
 
 
@@ -78,5 +78,5 @@ def test_a_setting_at_its_edge(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind, row in LOSSES.items() if row.other_divergences])
 @pytest.mark.parametrize("divergence", ["forward_kl", "js_divergence", "alpha_divergence"])
 def test_a_divergence_at_its_edge(kind: str, divergence: str) -> None:
-    for value in (*EDGES, -1e30) if divergence == "alpha_divergence" else (0.5,):
+    for value in (*EDGES, -1e12) if divergence == "alpha_divergence" else (0.5,):
         check_finite(kind, 0.1, smoothed(kind) | {"f_divergence_type": divergence, "f_alpha_divergence_coef": value})

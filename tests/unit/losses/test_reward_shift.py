@@ -47,3 +47,10 @@ def test_rewards_keep_no_graph() -> None:
     shift.see(torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True))
     shift.step_taken(lambda t: t)
     assert not shift.mean.requires_grad
+
+
+def test_what_is_kept_of_a_pass_holds_none_of_its_graph() -> None:
+    shift = RewardShift()
+    rewards = torch.ones(3, requires_grad=True) * 2.0
+    shift.see(rewards, rewards)
+    assert shift._seen is not None and not shift._seen.requires_grad, "the pass would stay in memory until the step"

@@ -36,8 +36,9 @@ def test_an_empty_folder_is_no_run_and_every_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("config.yaml", "a: [", "config.yaml cannot be read (while parsing a flow node)."),
-        ("config.yaml", "- a", "config.yaml cannot be read (it holds no keys)."),
+        ("config.yaml", "a: [", "config.yaml cannot be read (configuration, line 1: the YAML must be well formed, but"),
+        ("config.yaml", "- a", "config.yaml cannot be read (configuration: the configuration must be a mapping of"),
+        ("config.yaml", "a: &x [1]\nb: *x", "config.yaml cannot be read (configuration, line 2: the YAML must be"),
         ("run.json", '{"a": 1', "run.json cannot be read (Expecting ',' delimiter: line 1 column 8 (char 7))."),
         ("summary.json", "[]", "summary.json cannot be read (it holds no keys)."),
         (
@@ -79,6 +80,7 @@ def test_a_beta_that_is_no_number_is_left_out(run):
 def test_numbers_that_diverged_are_left_out_of_curves(run):
     (run / "metrics.jsonl").write_text(
         '{"step": 1, "loss": 0.7}\n{"step": 2, "loss": "nan"}\n{"step": "x", "loss": 1}\n'
+        f'{{"step": 3, "loss": 1{"0" * 400}}}\n'
     )
     assert read_run(run, "run").logged("loss") == [(1, 0.7)]
 

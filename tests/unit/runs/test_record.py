@@ -39,13 +39,35 @@ def test_a_file_is_identified_by_its_bytes_and_named_as_the_user_did(tmp_path, m
     assert data_fingerprint("$PAIRS/pairs.jsonl") == expected
 
 
-def test_a_saved_data_set_is_identified_by_its_own_fingerprint(tmp_path):
-    rows = datasets.Dataset.from_dict({"a": [1]})
-    rows.save_to_disk(str(tmp_path / "one"))
-    datasets.DatasetDict({"test": rows}).save_to_disk(str(tmp_path / "many"))
-    one = data_fingerprint(str(tmp_path / "one"))
-    assert one["fingerprint"] == json.loads((tmp_path / "one" / "state.json").read_text())["_fingerprint"]
-    assert data_fingerprint(str(tmp_path / "many"), "test")["fingerprint"]
+def saved(folder, rows, fingerprint="0123"):
+    """A saved data set with these rows under a fingerprint that another one may have."""
+    made = datasets.Dataset.from_dict(rows)
+    made._fingerprint = fingerprint
+    made.save_to_disk(str(folder))
+    return data_fingerprint(str(folder))
+
+
+def test_a_saved_data_set_is_identified_by_its_rows_whatever_its_fingerprint_says(tmp_path):
+    one, copied, other = (saved(tmp_path / str(at), {"a": [row]}) for at, row in enumerate((1, 1, 2)))
+    assert one["fingerprint"] == copied["fingerprint"] == other["fingerprint"] == "0123"
+    assert one["sha256"] == copied["sha256"] != other["sha256"]
+    made_otherwise = saved(tmp_path / "otherwise", {"a": [1]}, fingerprint="4567")
+    assert (made_otherwise["sha256"], made_otherwise["fingerprint"]) == (one["sha256"], "4567")
+
+
+def test_columns_that_a_saved_data_set_hides_are_no_part_of_it(tmp_path):
+    rows = datasets.Dataset.from_dict({"a": [1], "b": [2]})
+    rows.save_to_disk(str(tmp_path / "all"))
+    rows.with_format(columns=["a"]).save_to_disk(str(tmp_path / "some"))
+    assert data_fingerprint(str(tmp_path / "all"))["sha256"] != data_fingerprint(str(tmp_path / "some"))["sha256"]
+
+
+def test_a_saved_data_set_of_several_splits_is_identified_by_the_one_that_is_read(tmp_path):
+    splits = {name: datasets.Dataset.from_dict({"a": [row]}) for name, row in (("train", 1), ("test", 2))}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "many"))
+    splits["test"].save_to_disk(str(tmp_path / "one"))
+    found = {name: data_fingerprint(str(tmp_path / "many"), name)["sha256"] for name in splits}
+    assert found["test"] == data_fingerprint(str(tmp_path / "one"))["sha256"] != found["train"]
 
 
 def test_a_hub_data_set_is_identified_by_the_fingerprint_of_its_split(monkeypatch):

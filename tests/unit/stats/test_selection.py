@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from betahead.stats.bootstrap import Interval
-from betahead.stats.selection import Pool, best_of_n, best_of_n_gap, best_of_n_interval, mean_best_of_n_interval
+from betahead.stats.selection import (
+    Pool,
+    best_of_n,
+    best_of_n_each,
+    best_of_n_gap,
+    best_of_n_interval,
+    mean_best_of_n_interval,
+)
 
 # Few distinct values of dev, so that ties are common.
 POOLS = st.lists(st.tuples(st.integers(0, 3), st.floats(-10, 10)), min_size=1, max_size=6).map(
@@ -59,6 +66,14 @@ def test_the_values_of_the_docstring() -> None:
     pool = Pool(dev=np.array([1.0, 2.0, 4.0]), test=np.array([1.0, 2.0, 4.0]))
     assert best_of_n(pool, 2) == pytest.approx(10 / 3)
     assert best_of_n(pool, 2, replacement=True) == pytest.approx(3.0)
+
+
+def test_many_searches_at_once_are_worth_what_each_is_alone() -> None:
+    values = np.random.default_rng(1).standard_normal((5, 12))
+    values[2, :4] = values[2, 5]
+    for n in (1, 4, 12):
+        alone = [best_of_n(Pool(dev=one, test=one), n) for one in values]
+        np.testing.assert_allclose(best_of_n_each(values, n), alone, atol=1e-12)
 
 
 @given(POOLS)

@@ -15,6 +15,8 @@ from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import TrainingError
 from betahead.train.guards import Guards
+from betahead.train.saving import COURSE
+from betahead.train.state_tree import read_tree
 from betahead.train.trainer import DPOTrainer
 
 LIVE = {"precompute_ref_log_probs": False}
@@ -65,6 +67,7 @@ def trainer(folder: Path, rule: Any, **settings: Any) -> DPOTrainer:
         None if reference is None else tiny.qwen2(reference),
         tiny.arguments(folder, **{"per_device_train_batch_size": 4} | settings),
         train_dataset=tiny.pairs(16),
+        eval_dataset=tiny.pairs(3, seed=1),
         processing_class=tiny.tokenizer(),
         beta=rule,
     )
@@ -133,17 +136,36 @@ def test_what_a_guard_has_seen_survives_a_resumption(
         spoken = int(re.search(r"by step (\d+)", line).group(1))
         assert warned(caplog, "at_bound") == ([line] if steps < spoken else [])
         caplog.clear()
-    state = json.loads((tmp_path / "cut" / "checkpoint-14" / "trainer_state.json").read_text())
-    assert state["stateful_callbacks"]["Guards"]["args"]["watches"]["at_bound"]["told"] == 1
+    last = tmp_path / "cut" / "checkpoint-14"
+    kept = read_tree(last / COURSE)["callbacks"]["Guards/1"]
+    assert kept["at_bound"]["told"] == 1
+    # One mechanism keeps the state of our callbacks, and it is not that of `transformers`.
+    assert "Guards" not in json.loads((last / "trainer_state.json").read_text())["stateful_callbacks"]
 
 
-def test_a_stopped_run_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "saving",
+    [
+        {"save_strategy": "steps", "save_steps": 100},
+        {"save_strategy": "no"},
+        {"save_strategy": "epoch", "save_only_model": True},
+        {
+            **{"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 1},
+            **{"metric_for_best_model": "loss", "greater_is_better": True},
+        },
+        {"save_strategy": "no", "logging_strategy": "epoch"},
+    ],
+    ids=["by steps", "never", "by epochs the model alone", "the best", "never and logging by epochs"],
+)
+def test_a_stopped_run_goes_on_when_it_is_resumed_whatever_it_saves(saving: dict[str, Any], tmp_path: Path) -> None:
     rule, settings, _ = PROVOKED["kl"]
-    settings = settings | {"guards": {"kl": 0.1, "patience": 1, "falling": None}}
-    settings |= {"on_warning": "stop", "save_strategy": "steps", "save_steps": 100}
+    settings = settings | {"guards": {"kl": 0.1, "patience": 1, "falling": None}, "on_warning": "stop"} | saving
     made = trainer(tmp_path, rule(), **settings)
-    with pytest.raises(TrainingError, match=r"^kl: .*\(`on_warning` is stop\)$"):
+    with pytest.raises(TrainingError, match=r"^kl: .*\(`on_warning` is stop; step \d+ has a checkpoint\)$") as told:
         made.train()
+    assert f"step {made.state.global_step} has a checkpoint" in str(told.value)
+    assert made.state.global_step < made.args.max_steps
+    assert made.args.save_only_model is saving.get("save_only_model", False)
     again = trainer(tmp_path, rule(), **settings)
     again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{made.state.global_step}"))
     assert again.state.global_step == 20

@@ -72,6 +72,20 @@ def test_training_ends_with_a_checkpoint_of_the_step_and_goes_on_from_there(
     assert resumed.differences(resumed.record(whole), resumed.record(again)) == []
 
 
+def test_an_epoch_that_ends_with_the_signal_is_logged_and_evaluated_before_it_is_saved(tmp_path: Path) -> None:
+    changes = {"eval_strategy": "epoch", "logging_strategy": "epoch", "save_strategy": "steps", "save_steps": 100}
+    whole = trainer_of(tmp_path / "whole", **changes)
+    whole.train()
+    with StopOnSignal() as stop:
+        broken = trainer_of(tmp_path / "run", Signals(4, signal.SIGTERM), stop, **changes)
+        broken.train()
+    assert stop.saved_at == broken.state.global_step == 4
+    assert [row["step"] for row in broken.state.log_history if "eval_loss" in row] == [4]
+    again = trainer_of(tmp_path / "run", **changes)
+    again.train(resume_from_checkpoint=True)
+    assert resumed.differences(resumed.record(whole), resumed.record(again)) == []
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with StopOnSignal() as stop:
         broken = trainer_of(tmp_path, Signals(3, signal.SIGTERM, signal.SIGTERM), stop)
