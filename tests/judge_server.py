@@ -12,6 +12,9 @@ from local_server import listening
 
 Answer = Callable[["Asked"], "str | Trouble"]
 
+COUNTED = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+"""What the server counts for each reply that is a text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
@@ -48,7 +51,8 @@ class Asked:
     @property
     def pair(self) -> dict[str, str]:
         """The request and the two answers."""
-        return json.loads(self.body["messages"][1]["content"])
+        said = self.body["messages"][-1]["content"]
+        return json.loads(said[said.index("{") :])
 
 
 @dataclass
@@ -58,6 +62,18 @@ class Server:
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     most_at_once: int = 0
+
+
+def completion(text: str | None, *, finish: str = "stop", usage: dict[str, int] | None) -> bytes:
+    """The body of a reply, with what the server says it counted."""
+    message = {"role": "assistant", "content": text}
+    body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    return json.dumps(body if usage is None else body | {"usage": usage}).encode()
+
+
+def refusal(message: str, *, status: int = 400, **more: Any) -> Trouble:
+    """An error as OpenAI's protocol has it."""
+    return Trouble(status=status, body=json.dumps({"error": {"message": message, **more}}).encode())
 
 
 def prefers(better: Callable[[str], float]) -> Answer:
@@ -86,7 +102,7 @@ def judge_server(answer: Answer) -> Generator[Server]:
                 server.most_at_once = max(server.most_at_once, at_once[0])
             try:
                 said = answer(asked)
-                self._send(said if isinstance(said, Trouble) else Trouble(body=_completion(said)))
+                self._send(said if isinstance(said, Trouble) else Trouble(body=completion(said, usage=COUNTED)))
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the judge's patience was at its end
             finally:
@@ -121,13 +137,3 @@ def judge_server(answer: Answer) -> Generator[Server]:
             yield server
         finally:
             closing.set()
-
-
-def _completion(text: str) -> bytes:
-    return json.dumps(
-        {
-            "object": "chat.completion",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
-        }
-    ).encode()

@@ -58,7 +58,13 @@ EVALUATION: dict[str, Any] = {
         "nll": _interval(0.625),
         "rescaled": {name: _interval(0.375) for name in ("nll", "brier", "ece", "slope")},
         "domains": {
-            HOSTILE[0]: {"pairs": 7, **{name: _interval(0.5) for name in ("accuracy", "gain", "margin", "beta")}}
+            HOSTILE[0]: {
+                "pairs": 7,
+                **{name: _interval(0.5) for name in ("accuracy", "longer_wins", "gain", "margin", "beta")},
+                **{name: _interval(0.25) for name in ("nll", "brier", "ece", "slope")},
+                "rescaled": {name: _interval(0.1875) for name in ("nll", "brier", "ece", "slope")},
+            },
+            "one prompt": {"pairs": 1, "accuracy": {"estimate": 1.0, "low": None, "high": None}, "rescaled": None},
         },
     },
     "kl": {"nats": 3.5, "standard_error": 0.25},

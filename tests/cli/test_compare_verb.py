@@ -59,8 +59,9 @@ def done(place):
 
 def test_a_comparison_prints_verdicts_and_leaves_its_evidence(place, done):
     assert done.returncode == 0, done.stderr
-    assert "renamed against fixed: equivalent on 1 of 1 cell." in done.stdout
-    assert "clean_labels (which reads the truth) against fixed: better on 1 of 1 cell." in done.stdout
+    where = "on 1 of 1 cell, for this one search only."
+    assert f"renamed against fixed: equivalent {where}" in done.stdout
+    assert f"clean_labels (which reads the truth) against fixed: better {where}" in done.stdout
     folder = place / "comparisons" / "tiny"
     evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
     assert evidence["plan_hash"] in done.stdout

@@ -7,20 +7,21 @@ import re
 import shutil
 import sqlite3
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import tiny_run
 import torch
 import typer
-from judge_server import Trouble, judge_server, prefers
+from judge_server import COUNTED, Trouble, completion, judge_server, prefers, refusal
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from betahead.cli.eval import _approve, evaluate_run
 from betahead.errors import ConfigError, DataError
 from betahead.evaluate.judge_canary import NULL_ANSWERS
-from betahead.evaluate.judge_model import Outlay
+from betahead.evaluate.judge_cost import Outlay, Spent
 from betahead.report.numbers import interval
 from betahead.report.written import write_report
 from betahead.worlds.grammar import GrammarWorld
@@ -123,13 +124,70 @@ def test_an_endpoint_is_asked_once_and_then_read_from_the_file(copy, monkeypatch
         assert f"all {asked} replies are kept from before" in again.stderr
         assert len(server.asked) == asked
     second = json.loads(again.stdout)["win_rate"]
-    assert second["cost"] == {"requests": 0, "kept": asked, "tokens_in": 0, "tokens_out": 0, "price": None}
+    assert second["cost"] == {
+        "requests": 0,
+        "kept": asked,
+        "counted": 0,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "price": None,
+    }
     assert {k: v for k, v in second.items() if k != "cost"} == {k: v for k, v in rate.items() if k != "cost"}
     assert not [path for path in copy.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert "win rate over the reference, judged by m at http" in (copy / "policy/README.md").read_text().replace(
         "\\", ""
     )
     assert json.loads((copy / "eval.json").read_text())["win_rate"] == rate
+
+
+@pytest.mark.parametrize("counting", [0, 3])
+def test_tokens_that_the_endpoint_does_not_count_are_unknown_and_not_nothing(counting, copy):
+    honest = prefers(serious)
+
+    def answer(asked):
+        return Trouble(body=completion(honest(asked), usage=COUNTED if asked.number < counting else None))
+
+    with judge_server(answer) as server:
+        words = [copy, *SHORT, "--judge", f"openai:{server.url}", "--judge-model", "m", "--price-in", 2]
+        result = ran(*words, "--price-out", 10, "--yes", "--json")
+        cost = json.loads(result.stdout)["win_rate"]["cost"]
+        asked = len(server.asked)
+        (copy / "judgements.sqlite").unlink()
+        server.asked.clear()
+        printed = ran(*words, "--price-out", 10, "--yes").stdout
+    before = f"The judge was asked {asked} times (0 replies were kept from before)"
+    assert (cost["requests"], cost["counted"]) == (asked, counting)
+    if counting:
+        assert (cost["tokens_in"], cost["tokens_out"], cost["price"]) == (300, 30, pytest.approx(0.0009))
+        assert (
+            f"{before}: 300 tokens in, 30 out, at the given prices 0.0009 for the 3 whose tokens it counts; the rest "
+            "is unknown" in printed
+        )
+    else:
+        assert cost["tokens_in"] is cost["tokens_out"] is cost["price"] is None
+        assert f"{before}; what that cost is unknown, for the endpoint counts no tokens" in printed
+
+
+def test_a_reasoning_model_is_asked_as_it_wants_to_be(copy):
+    honest = prefers(serious)
+
+    def answer(asked):
+        for name in ("max_tokens", "temperature"):
+            if name in asked.body:
+                return refusal(f"Unsupported parameter: '{name}' is not supported with this model.", param=name)
+        return honest(asked)
+
+    with judge_server(answer) as server:
+        words = [copy, *SHORT, "--judge", f"openai:{server.url}", "--judge-model", "m", "--yes"]
+        result = found(*words, "--judge-workers", 1)["win_rate"]
+        assert result["cost"]["requests"] == len(server.asked) - 2
+        assert result["canary"] == {"matches": 8, "lost": 8}
+
+
+def test_a_model_whose_thoughts_take_all_its_tokens_is_told_so(copy):
+    with judge_server(lambda _: Trouble(body=completion("", finish="length", usage=COUNTED))) as server:
+        sentence = refused(copy, *SHORT, "--judge", f"openai:{server.url}", "--judge-model", "m", "--yes")
+    assert sentence.startswith("`--judge-max-tokens` must leave room for a verdict after what the judge thinks, but ")
 
 
 def test_where_nobody_can_be_asked_nothing_is_sent_without_yes(copy):
@@ -246,7 +304,7 @@ def test_a_reward_model_judges(run, tmp_path):
     result = found(run, *SHORT, "--judge", f"reward:{name}")["win_rate"]
     assert (result["kind"], result["judge"]) == ("reward", f"reward model {name}")
     assert result["matches"] == 8 and result["policy_grade"]["low"] is not None
-    assert result["canary"]["lost"] >= 6
+    assert result["canary"]["lost"] >= 7
 
 
 def test_answers_have_their_lengths_beside_the_kl(run):
@@ -325,5 +383,6 @@ def test_the_page_on_evaluation_names_every_key(run):
     page = (Path(__file__).parents[2] / "docs" / "eval.md").read_text().partition("## eval.json")[2]
     named = set(re.findall(r"`(?:\w+\.|\.)?(\w+)`", page))
     keys = set(result) | set(result["pairs"]) | set(result["pairs"]["rescaled"]) | set(result["kl"])
+    keys |= set(asdict(Spent()))
     keys |= set(result["answers"]) | set(result["win_rate"]) | set(result["win_rate"]["canary"])
     assert keys - named == set()

@@ -1,6 +1,7 @@
 """`betahead eval` as a person and as a program call it."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -159,14 +160,30 @@ def test_the_table_shows_every_number_with_its_interval(run):
         assert label in output
     rescaled = result["pairs"]["rescaled"]
     for label, key in (("NLL (a coin: 0.693)", "nll"), ("Brier (a coin: 0.25)", "brier"), ("ECE, 15 bins", "ece")):
-        (line,) = [line for line in output.splitlines() if label in line]
+        (line,) = [line for line in output.partition("domain")[0].splitlines() if label in line]
         for one in (result["pairs"][key], rescaled[key]):
             assert f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" in line
     assert rescaled["folds"] == 5
     kl = result["kl"]
     assert f"KL to the reference: {kl['nats']:.4g} ± {kl['standard_error']:.2g} (standard error) nats per" in output
     assert "from 6 answers of 4 tokens on average to 3 prompts" in output
-    assert all("even" in output and name in output for name in ("domain", "odd"))
+
+
+def test_every_number_stands_by_domain_too(run):
+    output = shown(run, *SHORT).partition("domain")[2]
+    pairs = found(run, *SHORT)["pairs"]
+    intervals = [name for name, value in pairs.items() if isinstance(value, dict) and "estimate" in value]
+    assert len(intervals) == 9
+    for domain, part in pairs["domains"].items():
+        lines = [line for line in output.splitlines() if domain in line.split()]
+        assert len(lines) == (3 if part["rescaled"] else 2) and f" {part['pairs']} " in lines[0]
+        numbers = " ".join(" ".join(lines).split())
+        shown_here = [part[name] for name in intervals]
+        shown_here += [one for one in (part["rescaled"] or {}).values() if isinstance(one, dict)]
+        for value in (float(one["estimate"]) for one in shown_here):
+            words = [f"{value:{form}} [" for form in (".3f", "+.3f", ".3g", ".4g")]
+            assert any(word in numbers for word in (["unknown"] if math.isnan(value) else words)), value
+    assert all(label in output for label in ("longer answer wins", "ECE, 15 bins", "after one temperature of its own"))
 
 
 def test_a_single_prompt_has_no_interval_and_no_standard_error(run, tmp_path):

@@ -13,7 +13,8 @@ import typer
 from betahead.errors import ConfigError
 
 if TYPE_CHECKING:
-    from betahead.evaluate.judge_model import ModelJudge, Outlay
+    from betahead.evaluate.judge_cost import Outlay
+    from betahead.evaluate.judge_model import ModelJudge
     from betahead.runs.judging import JudgeChoice
 
 _JUDGED = "Judging"
@@ -72,7 +73,7 @@ def evaluate_run(
         int | None,
         typer.Option(
             min=1,
-            help="Tokens of one reply; more for a model that thinks.",
+            help="Tokens of one reply, thoughts included; 4096 or more for a model that thinks.",
             show_default="512",
             rich_help_panel=_JUDGED,
         ),
@@ -102,6 +103,7 @@ def evaluate_run(
     # Imported here, so that `betahead --help` does not wait for torch.
     from betahead.cli.eval_tables import print_evaluation
     from betahead.data.sources import source_rows
+    from betahead.evaluate.judge_cost import price_of
     from betahead.runs.atomic import plain
     from betahead.runs.evaluation import EvalRequest, evaluation_of
     from betahead.runs.model_card import write_card
@@ -147,7 +149,7 @@ def evaluate_run(
     found = evaluation.found
     cost = found["win_rate"] and found["win_rate"]["cost"]
     if cost:
-        cost["price"] = None if prices is None else _price(cost["tokens_in"], cost["tokens_out"], prices)
+        cost["price"] = None if prices is None else price_of(cost, prices)
     if save:
         opened.folder.write_json("eval.json", found)
         write_card(opened.folder)
@@ -183,10 +185,6 @@ def _prices(price_in: float | None, price_out: float | None, judge: str | None) 
     return given[0], given[1]
 
 
-def _price(tokens_in: int, tokens_out: int, prices: tuple[float, float]) -> float:
-    return (tokens_in * prices[0] + tokens_out * prices[1]) / 1e6
-
-
 def _approve(judge: "ModelJudge", outlay: "Outlay", prices: tuple[float, float] | None, yes: bool) -> None:
     """Say what the judge will be asked and what that costs, and go on only if that is wanted."""
     if outlay.requests == 0:
@@ -194,7 +192,7 @@ def _approve(judge: "ModelJudge", outlay: "Outlay", prices: tuple[float, float] 
         return
     price = "its price is unknown without --price-in and --price-out"
     if prices is not None:
-        price = f"at most {_price(outlay.tokens_in, outlay.tokens_out, prices):.4g} at the given prices"
+        price = f"at most {outlay.price(prices):.4g} at the given prices"
     kept = f" ({outlay.kept:,} more are kept from before)" if outlay.kept else ""
     typer.echo(
         f"{judge.name}: {outlay.requests:,} requests{kept}, about {outlay.tokens_in:,} tokens in and at most "

@@ -1,6 +1,7 @@
 """What `betahead eval` prints for a person."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -42,7 +43,8 @@ def print_evaluation(found: dict[str, Any], rows: str) -> None:
         line(_leak_line(found["shared_prompts"], pairs["prompts"]))
     console.print(_pair_table(pairs))
     if pairs["domains"]:
-        console.print(_by_domain(pairs["domains"], pairs["margin_unit"]))
+        for one in _by_domain(pairs["domains"], pairs["margin_unit"]):
+            console.print(one)
     if found["kl"] is not None:
         line(_kl_line(found["kl"]))
     if found["answers"] is not None:
@@ -74,11 +76,23 @@ def _leak_line(shared: int | None, prompts: int) -> str:
     )
 
 
-def _by_domain(domains: dict[str, Any], unit: str) -> Table:
-    table = Table("domain", "pairs", "accuracy", "accuracy − longer answer", f"margin, {unit}", "β")
+def _by_domain(domains: dict[str, Any], unit: str) -> list[Table]:
+    """All rows of the table of pairs, by domain: they are too many columns for one table."""
+    labels = _ROWS | {"margin": f"margin, {unit}"}
+    found = [_domain_table("domain", [key for key in labels if key not in _CALIBRATION], labels, domains)]
+    found.append(_domain_table("domain", _CALIBRATION, labels, domains))
+    rescaled = {name: part["rescaled"] for name, part in domains.items() if part["rescaled"] is not None}
+    if rescaled:
+        found.append(_domain_table("domain, after one temperature of its own", _CALIBRATION, labels, rescaled))
+    return found
+
+
+def _domain_table(heading: str, keys: Sequence[str], labels: dict[str, str], domains: dict[str, Any]) -> Table:
+    counted = all("pairs" in part for part in domains.values())
+    table = Table(heading, *(["pairs"] if counted else []), *(labels[key] for key in keys))
     for name, part in domains.items():
-        intervals = (_interval(part[key], _FORMATS.get(key, ".3f")) for key in ("accuracy", "gain", "margin", "beta"))
-        table.add_row(Text(name or "(none)"), f"{part['pairs']:,}", *intervals)
+        cells = [f"{part['pairs']:,}"] if counted else []
+        table.add_row(Text(name or "(none)"), *cells, *(_interval(part[key], _FORMATS.get(key, ".3f")) for key in keys))
     return table
 
 
@@ -141,8 +155,10 @@ def _win_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _cost_line(cost: dict[str, Any]) -> str:
+    requests, counted = cost["requests"], cost["counted"]
+    asked = f"The judge was asked {requests:,} times ({cost['kept']:,} replies were kept from before)"
+    if cost["tokens_in"] is None:
+        return f"{asked}; what that cost is unknown, for the endpoint counts no tokens"
     price = "" if cost["price"] is None else f", at the given prices {cost['price']:.4g}"
-    return (
-        f"The judge was asked {cost['requests']:,} times ({cost['kept']:,} replies were kept from before): "
-        f"{cost['tokens_in']:,} tokens in, {cost['tokens_out']:,} out{price}"
-    )
+    partly = "" if counted == requests else f" for the {counted:,} whose tokens it counts; the rest is unknown"
+    return f"{asked}: {cost['tokens_in']:,} tokens in, {cost['tokens_out']:,} out{price}{partly}"

@@ -22,11 +22,19 @@ _LOCK_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a judge wrote, and the tokens that its provider counted; None where it counts none."""
+    """What a judge wrote.
+
+    Args:
+        text: empty where it wrote nothing.
+        tokens_in: of the question, by the provider's count; None where it counts none.
+        tokens_out: of the reply, what was thought included; likewise.
+        cut: whether it ended at the limit of tokens.
+    """
 
     text: str
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cut: bool = False
 
 
 def key_of(url: str, body: Mapping[str, Any]) -> str:
@@ -57,11 +65,13 @@ class JudgementCache:
                 return None
             try:
                 row = self._database.execute(
-                    "SELECT reply, tokens_in, tokens_out FROM replies WHERE key = ?", (key,)
+                    "SELECT reply, tokens_in, tokens_out, cut FROM replies WHERE key = ?", (key,)
                 ).fetchone()
             except sqlite3.Error as error:
                 raise self._broken(error) from error
-        return None if row is None else Reply(text=str(row[0]), tokens_in=row[1], tokens_out=row[2])
+        if row is None:
+            return None
+        return Reply(text=str(row[0]), tokens_in=row[1], tokens_out=row[2], cut=bool(row[3]))
 
     def keep(self, key: str, reply: Reply) -> None:
         """Write a reply to the disk before anything else happens.
@@ -74,8 +84,9 @@ class JudgementCache:
             try:
                 with self._database:
                     self._database.execute(
-                        "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)",
-                        (key, reply.text, reply.tokens_in, reply.tokens_out),
+                        "INSERT OR REPLACE INTO replies (key, reply, tokens_in, tokens_out, cut) "
+                        "VALUES (?, ?, ?, ?, ?)",
+                        (key, reply.text, reply.tokens_in, reply.tokens_out, int(reply.cut)),
                     )
             except sqlite3.Error as error:
                 raise self._broken(error) from error
@@ -92,10 +103,14 @@ class JudgementCache:
         try:
             database = sqlite3.connect(self.path, timeout=_LOCK_SECONDS, check_same_thread=False)
             with database:
+                database.execute("BEGIN IMMEDIATE")  # two processes may open a new file, or an old one, at once
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS replies "
-                    "(key TEXT PRIMARY KEY, reply TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER)"
+                    "(key TEXT PRIMARY KEY, reply TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cut INTEGER)"
                 )
+                columns = {column[1] for column in database.execute("PRAGMA table_info(replies)")}
+                if "cut" not in columns:  # of a file that is older than the column
+                    database.execute("ALTER TABLE replies ADD COLUMN cut INTEGER")
         except sqlite3.Error as error:
             if database is not None:
                 database.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from betahead.errors import DataError
-from betahead.evaluate.matches import Judge, Match
+from betahead.evaluate.matches import Judge, Match, check_not_cut
 
 NULL_ANSWERS = (
     "Thank you for your question.",
@@ -17,8 +17,12 @@ NULL_ANSWERS = (
 )
 """One that says nothing, and one that tries to end its own string and to speak as the judge."""
 
-MUST_LOSE = 0.75
-"""The share of its matches that the null answers must lose."""
+MUST_LOSE = 7 / 8
+"""The share of its matches that the null answers must lose, in both orders; of the rest they may win none.
+
+One tie in eight is let pass, for an honest judge may contradict itself now and then: one that does so in one match of
+fifty would else be refused every seventh time, and so is one time in a hundred.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,16 @@ def tried(judge: Judge, matches: Sequence[Match], progress: Callable[[int], None
     """What the judge makes of `canary_matches`; a tie and a reply without a verdict count as not lost.
 
     Raises:
-        DataError: the null answers lose less than `MUST_LOSE` of them.
+        ConfigError: the judge fails because its replies were cut.
+        DataError: the null answers win a match, or lose less than `MUST_LOSE` of them.
     """
-    lost = sum(found.outcome == 1.0 for found in judge.judgements(matches, progress))
-    if lost < MUST_LOSE * len(matches):
-        raise DataError(
-            f"`--judge` must prefer the data's answers to ones that say nothing, but {judge.name} let the latter lose "
-            f"only {lost} of {len(matches)} matches; use another judge."
-        )
-    return Canary(matches=len(matches), lost=lost)
+    found = judge.judgements(matches, progress)
+    lost, won = (sum(one.outcome == outcome for one in found) for outcome in (1.0, 0.0))
+    if not won and lost >= MUST_LOSE * len(matches):
+        return Canary(matches=len(matches), lost=lost)
+    if not won:
+        check_not_cut(found)
+    raise DataError(
+        f"`--judge` must prefer the data's answers to ones that say nothing, but {judge.name} let the latter win {won} "
+        f"and lose only {lost} of {len(matches)} matches; use another judge."
+    )

@@ -15,11 +15,13 @@ from typing import Any, cast
 
 from betahead.errors import ConfigError, DataError
 from betahead.evaluate.judge_cache import Reply
+from betahead.evaluate.judge_dialect import Changes, changed, wanted
 
 # Worth asking again: too early, a conflict, too many requests, and whatever the server blames on itself.
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _MOST_BYTES = 8 * 1024 * 1024
 _CHUNK = 64 * 1024
+_MOST_WORDS = 300
 
 
 class _PassingError(Exception):
@@ -30,6 +32,14 @@ class _PassingError(Exception):
         self.wait = wait
 
 
+class _RefusedError(Exception):
+    """A refusal for good of a question in this form, with the status and what was said."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host, and turn the question into a GET."""
 
@@ -38,6 +48,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+@dataclass
+class _Form:
+    """The form that an endpoint takes, as far as it is known; threads may set it at once, to the same."""
+
+    changes: Changes = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +81,7 @@ class Endpoint:
     attempts: int = 6
     first_wait: float = 1.0
     longest_wait: float = 120.0
+    _form: _Form = field(default_factory=_Form, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.base_url)
@@ -89,7 +107,7 @@ class Endpoint:
         return f"{self.base_url.rstrip('/')}/chat/completions"
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-        """What is sent: all that decides a reply."""
+        """All that decides a reply; it is sent as it is, or in the form that the endpoint turns out to take."""
         return {
             "model": self.model,
             "messages": [dict(message) for message in messages],
@@ -108,10 +126,15 @@ class Endpoint:
             ConfigError: the server refuses the question, which asking again would not change.
             DataError: the server did not answer, however often it was asked.
         """
-        reason, attempt = "", 0
+        reason, attempt, changes = "", 0, self._form.changes
         while True:
             try:
-                return self._asked(body)
+                reply = self._asked(changed(body, changes))
+            except _RefusedError as refusal:
+                more = wanted(refusal.status, str(refusal), changes)
+                if not more or stop.is_set():
+                    raise self._refused(refusal) from None
+                changes |= more
             except _PassingError as failure:
                 reason = str(failure)
                 attempt += 1
@@ -125,6 +148,9 @@ class Endpoint:
                 wait = min(self.longest_wait, self.first_wait * 2 ** (attempt - 1)) * spread
                 if stop.wait(max(wait, asked or 0.0)):
                     break
+            else:
+                self._form.changes = changes  # only what was taken is remembered
+                return reply
         raise DataError(
             f"the judge at {self.base_url} must answer, but did not after {attempt} tries ({self._shown(reason)}); "
             "what it has answered is kept, so the same command goes on from there."
@@ -158,13 +184,23 @@ class Endpoint:
                 said = error.read(_CHUNK).decode("utf-8", "replace")
             except (OSError, http.client.HTTPException):
                 said = ""
-        words = self._shown(" ".join(_error_words(said).split()))[:300]
-        reason = f"HTTP {error.code}" + (f": {words}" if words else "")
+        words = self._shown(" ".join(_error_words(said).split()))
         if error.code in _PASSING:
-            return _PassingError(reason, _retry_after(error.headers.get("Retry-After")))
+            return _PassingError(_reason(error.code, words), _retry_after(error.headers.get("Retry-After")))
+        return _RefusedError(error.code, words)
+
+    def _refused(self, refusal: _RefusedError) -> ConfigError:
+        status, words = refusal.status, str(refusal)
+        if status in {401, 403}:
+            remedy = "check --judge-key-env"
+        elif status in {404, 405} or status < 400:
+            remedy = "check the address and --judge-model"
+        elif words:
+            remedy = "these are its own words: change what they name"
+        else:
+            remedy = "it gives no reason, so check the address, --judge-model and --judge-max-tokens"
         return ConfigError(
-            f"the judge at {self.base_url} must take the question, but refuses it ({reason}); check the address, "
-            "--judge-model and --judge-key-env."
+            f"the judge at {self.base_url} must take the question, but refuses it ({_reason(status, words)}); {remedy}."
         )
 
     def _shown(self, text: str) -> str:
@@ -188,25 +224,34 @@ def _content(response: http.client.HTTPResponse, ends: float) -> bytes:
 
 
 def _reply_in(content: bytes) -> Reply:
-    """The text of the first choice; a reply that is no chat completion is worth asking again."""
+    """What the first choice says, and how it ended; a reply that is no chat completion is worth asking again."""
     try:
         found: Any = json.loads(content)
-        text = found["choices"][0]["message"]["content"]
+        choice = found["choices"][0]
+        text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
         usage = found.get("usage") or {}
         counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _PassingError("a reply that is no chat completion") from None
     tokens_in, tokens_out = (count if type(count) is int and count >= 0 else None for count in counts)
-    return Reply(text=text if isinstance(text, str) else "", tokens_in=tokens_in, tokens_out=tokens_out)
+    return Reply(text=text if isinstance(text, str) else "", tokens_in=tokens_in, tokens_out=tokens_out, cut=cut)
+
+
+def _reason(status: int, words: str) -> str:
+    return f"HTTP {status}: {words[:_MOST_WORDS]}" if words else f"HTTP {status}"
 
 
 def _error_words(said: str) -> str:
-    """The sentence of an error as OpenAI's protocol has it, else all that was said."""
+    """The sentence of an error as OpenAI's protocol has it, with the parameter it is about; else all that was said."""
     try:
         error = json.loads(said)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return said
-    return str(cast("dict[str, Any]", error).get("message", error)) if isinstance(error, dict) else str(error)
+    if not isinstance(error, dict):
+        return str(error)
+    found = cast("dict[str, Any]", error)
+    words, name = str(found.get("message", found)), found.get("param")
+    return words if not isinstance(name, str) or name in words else f"{words} ({name})"
 
 
 def _retry_after(value: str | None) -> float | None:

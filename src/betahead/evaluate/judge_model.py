@@ -7,37 +7,17 @@ a verdict in either order leaves the match unjudged. Equal answers are a tie wit
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from betahead.evaluate.judge_cache import JudgementCache, Reply, key_of
+from betahead.evaluate.judge_cost import Outlay, Spent
 from betahead.evaluate.judge_endpoint import Endpoint
 from betahead.evaluate.judge_words import messages_of, verdict_in
 from betahead.evaluate.matches import Judgement, Match
 
 # English prose has about four characters a token; a guess for the cost that is shown beforehand, nothing else.
 _CHARACTERS_PER_TOKEN = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlay:
-    """What questions cost.
-
-    Args:
-        requests: to be made, or made.
-        kept: answered from the cache.
-        tokens_in: of the questions.
-        tokens_out: of the replies.
-    """
-
-    requests: int
-    kept: int
-    tokens_in: int
-    tokens_out: int
-
-    def price(self, per_million_in: float, per_million_out: float) -> float:
-        """In the currency of the prices."""
-        return (self.tokens_in * per_million_in + self.tokens_out * per_million_out) / 1e6
 
 
 @dataclass(kw_only=True)
@@ -54,7 +34,7 @@ class ModelJudge:
     endpoint: Endpoint
     cache: JudgementCache
     workers: int = 8
-    spent: Outlay = field(default_factory=lambda: Outlay(requests=0, kept=0, tokens_in=0, tokens_out=0))
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def name(self) -> str:
@@ -97,7 +77,7 @@ class ModelJudge:
     ) -> dict[str, Reply]:
         found = {key: reply for key in bodies if (reply := self.cache.reply(key)) is not None}
         new = {key: body for key, body in bodies.items() if key not in found}
-        self._spend(kept=len(found))
+        self.spent = replace(self.spent, kept=self.spent.kept + len(found))
         progress(matches - (len(new) + 1) // 2)
         stop = threading.Event()
 
@@ -121,7 +101,7 @@ class ModelJudge:
                         continue
                     key, reply = answered
                     found[key] = reply
-                    self._spend(requests=1, reply=reply)
+                    self.spent = self.spent.plus(reply)
                     progress(number % 2)
             except BaseException:  # also an interruption: what is not asked yet stays unasked
                 stop.set()
@@ -129,25 +109,23 @@ class ModelJudge:
                 raise
         return found
 
-    def _spend(self, *, requests: int = 0, kept: int = 0, reply: Reply | None = None) -> None:
-        self.spent = Outlay(
-            requests=self.spent.requests + requests,
-            kept=self.spent.kept + kept,
-            tokens_in=self.spent.tokens_in + ((reply.tokens_in or 0) if reply else 0),
-            tokens_out=self.spent.tokens_out + ((reply.tokens_out or 0) if reply else 0),
-        )
-
     def _judgement(self, match: Match, replies: dict[str, Reply]) -> Judgement:
         bodies = self._questions(match)
         if not bodies:
             return Judgement(outcome=0.5)
-        said = [verdict_in(replies[key_of(self.endpoint.url, body)].text) for body in bodies]
+        said = [_said(replies[key_of(self.endpoint.url, body)]) for body in bodies]
         sides = tuple(
             {"1": sides[0], "2": sides[1]}.get(verdict, verdict)
             for verdict, sides in zip(said, (("answer", "other"), ("other", "answer")), strict=True)
         )
-        if "nonsense" in sides:
+        if not {"nonsense", "cut"}.isdisjoint(sides):
             return Judgement(outcome=None, orders=sides)
         if sides[0] != sides[1] or sides[0] == "tie":
             return Judgement(outcome=0.5, orders=sides)
         return Judgement(outcome=1.0 if sides[0] == "answer" else 0.0, orders=sides)
+
+
+def _said(reply: Reply) -> str:
+    """The verdict of a reply; one that ended at its limit before there was any is `cut`."""
+    verdict = verdict_in(reply.text)
+    return "cut" if verdict == "nonsense" and reply.cut else verdict

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from betahead.errors import DataError
-from betahead.evaluate.matches import Judgement, Match
+from betahead.evaluate.matches import Judgement, Match, check_not_cut
 from betahead.stats.bootstrap import Interval, mean_interval
 from betahead.stats.length import length_controlled_interval
 
@@ -67,11 +67,13 @@ def win_rate_of(matches: Sequence[Match], judgements: Sequence[Judgement], *, se
         seed: of the resampling.
 
     Raises:
-        DataError: less than half of the matches have a usable judgement.
+        ConfigError: less than half of the matches have a usable judgement, because replies were cut.
+        DataError: likewise, for another reason.
     """
     rows = [(match, one) for match, one in zip(matches, judgements, strict=True) if one.outcome is not None]
     unjudged = Counter("/".join(one.orders) for one in judgements if one.outcome is None)
     if len(rows) < _FEWEST * len(matches) or not rows:
+        check_not_cut(judgements)
         raise DataError(
             f"`--judge` must give a verdict on most matches, but gave none on {len(matches) - len(rows)} of "
             f"{len(matches)}; use a judge that ends its replies as it is asked to."

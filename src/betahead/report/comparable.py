@@ -8,6 +8,12 @@ from betahead.forward.agreed import agreed
 from betahead.report.run_files import RunFiles, at
 from betahead.runs.config import load_config
 
+NATS = frozenset(
+    {"sigmoid", "sigmoid_norm", "robust", "exo_pair", "simpo", "nca_pair", "bco_pair", "bco", "dr_dpo", "sft"}
+    | {"aot", "aot_unpaired"}
+)
+"""Losses that are logarithms of probabilities, whatever they are of."""
+
 
 def same_data(runs: Sequence[RunFiles]) -> bool:
     """Whether all runs were trained and held out on the same pairs, as far as their records tell."""
@@ -36,6 +42,15 @@ def margin_unit(run: RunFiles) -> str:
         return agreed(config.loss.objective, config.beta.rule()).unit
     except ConfigError:
         return "nats"
+
+
+def loss_unit(run: RunFiles) -> str:
+    """The unit of the loss: nats where all of its parts are logarithms of probabilities, else it has none."""
+    try:
+        kinds = load_config(run.config_text).loss.objective.kinds
+    except ConfigError:
+        return ""
+    return "nats" if NATS.issuperset(kinds) else ""
 
 
 def _same(values: Sequence[Any]) -> bool:

@@ -67,8 +67,8 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
             "done": "share of training",
             "prompt": "prompt",
             "domain": "domain",
-            "pc1": "first component",
-            "pc2": "second component",
+            "pc1": "first component (units of the hidden state)",
+            "pc2": "second component (units of the hidden state)",
             "f": "f",
             "beta": "β",
         },
@@ -77,7 +77,9 @@ def hidden_states(run: RunFiles, number: int, most: int) -> Figure | None:
             "xaxis": axis(
                 "first principal component (units of the hidden state)", range=around([row["pc1"] for row in rows])
             ),
-            "yaxis": axis("second principal component", range=around([row["pc2"] for row in rows])),
+            "yaxis": axis(
+                "second principal component (units of the hidden state)", range=around([row["pc2"] for row in rows])
+            ),
         },
         height=430,
         choice="share of training",

@@ -21,7 +21,6 @@ _PAIRS = (
     ("beta", "β"),
 )
 _RESCALED = ("nll", "brier", "ece", "slope")
-_DOMAIN = ("accuracy", "gain", "margin", "beta")
 
 
 def measured(runs: Sequence[RunFiles]) -> Html | None:
@@ -70,12 +69,25 @@ def _domains(pairs: dict[str, Any]) -> Html | None:
     if not domains:
         return None
     unit = str(pairs.get("margin_unit") or "nats")
+    labels = dict(_PAIRS) | {"margin": f"margin, {unit}"}
+    plain = [key for key in labels if key not in _RESCALED]
     rows = [
-        [name or "(none)", count(at(one, "pairs")), *(interval(at(one, key)) for key in _DOMAIN)]
+        [name or "(none)", count(at(one, "pairs")), *(interval(at(one, key)) for key in plain)]
         for name, one in domains.items()
     ]
-    heads = ["domain", "pairs", "accuracy", "accuracy − longer answer", f"margin, {unit}", "β"]
-    return details("By domain", table(heads, rows, numeric=range(1, 6)))
+    heads = ["domain", "pairs", *(labels[key] for key in plain)]
+    rescaled = {name: one for name, one in domains.items() if at(one, "rescaled") is not None}
+    return details(
+        "By domain",
+        table(heads, rows, numeric=range(1, len(heads))),
+        _calibration("domain", labels, domains),
+        _calibration("domain, after one temperature of its own", labels, rescaled, "rescaled") if rescaled else None,
+    )
+
+
+def _calibration(head: str, labels: dict[str, str], domains: dict[str, Any], *path: str) -> Html:
+    rows = [[name or "(none)", *(interval(at(one, *path, key)) for key in _RESCALED)] for name, one in domains.items()]
+    return table([head, *(labels[key] for key in _RESCALED)], rows, numeric=range(1, 5))
 
 
 def _lengths(answers: dict[str, Any]) -> Html | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from betahead.report.comparable import margin_unit, same_data, same_margin, same_method, same_reference
+from betahead.report.comparable import loss_unit, margin_unit, same_data, same_margin, same_method, same_reference
 from betahead.report.figures import Figure, Panel, Trace, axis, colour, line, marker
 from betahead.report.html import Html, element, joined
 from betahead.report.numbers import thinned
@@ -52,14 +52,14 @@ def training_curves(runs: Sequence[RunFiles]) -> Html:
         return element("p", "No step was logged: metrics.jsonl is empty or not there.", class_="note")
     figures: list[Html] = []
     notes: list[str] = []
-    for curve in _curves(runs):
+    for number, curve in enumerate(_curves(runs[0])):
         having = [run for run in runs if any(run.logged(key) for key in _all_keys(curve))]
         if not having:
             if curve.name == "kl":
                 notes.append(_NO_KL)
             continue
         groups = [having] if len(having) == 1 or curve.together(having) else [[run] for run in having]
-        figures += [_figure(curve, group, runs, alone=len(groups) > 1).html() for group in groups]
+        figures += [_figure(_curves(group[0])[number], group, runs, alone=len(groups) > 1).html() for group in groups]
         if len(groups) > 1:
             notes.append(f"{curve.title}: side by side, because {curve.apart}.")
     return joined(
@@ -138,13 +138,14 @@ def _all_keys(curve: Curve) -> list[str]:
     return [prefix + key for key in curve.keys.values() for prefix in ("", "eval_")]
 
 
-def _curves(runs: Sequence[RunFiles]) -> list[Curve]:
-    unit = margin_unit(runs[0])
+def _curves(run: RunFiles) -> list[Curve]:
+    """All curves, with the units that this run has."""
+    unit = margin_unit(run)
     return [
         Curve(
             name="loss",
             title="Loss",
-            unit="mean over pairs",
+            unit=", ".join(word for word in (loss_unit(run), "mean over pairs") if word),
             caption="What is descended, its penalty included.",
             keys={"": "loss"},
             together=same_method,

@@ -12,8 +12,9 @@ from datasets import Dataset
 from betahead.errors import ConfigError
 from betahead.evaluate.judge_cache import JudgementCache
 from betahead.evaluate.judge_canary import canary_matches, tried
+from betahead.evaluate.judge_cost import Outlay
 from betahead.evaluate.judge_endpoint import Endpoint
-from betahead.evaluate.judge_model import ModelJudge, Outlay
+from betahead.evaluate.judge_model import ModelJudge
 from betahead.evaluate.judge_scores import ScoreJudge, gold_judge, reward_judge
 from betahead.evaluate.matches import Match
 from betahead.evaluate.win_rate import win_rate_of
@@ -143,6 +144,7 @@ def judged(
         progress: from a title and a number of matches to what is called as they are done.
 
     Raises:
+        ConfigError: an endpoint that refuses the question, or a limit at which its replies are cut.
         DataError: a judge that fails the canary, gives no verdicts, does not answer, or cannot grade these prompts.
     """
     judge = judge_of(choice, opened.folder.path, opened.device)
@@ -160,7 +162,7 @@ def judged(
         approve(judge, judge.outlay([*trial, *matches]))
         canary = tried(judge, trial, progress("trying the judge", len(trial)))
         judgements = judge.judgements(matches, progress("judging answers", len(matches)))
-        cost = asdict(judge.spent)
+        cost = judge.spent.to_dict()
         judge.cache.close()
     return {
         "judge": judge.name,

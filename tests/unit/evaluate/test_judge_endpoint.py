@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from judge_server import Trouble, judge_server
+from judge_server import Trouble, judge_server, refusal
 
 from betahead.errors import ConfigError, DataError
 from betahead.evaluate.judge_endpoint import Endpoint
@@ -144,22 +144,44 @@ def test_where_nobody_listens_the_sentence_says_so():
         endpoint(url, attempts=2).reply({}, threading.Event())
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_a_refusal_is_not_asked_again(status):
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (400, "these are its own words: change what they name"),
+        (401, "check --judge-key-env"),
+        (403, "check --judge-key-env"),
+        (404, "check the address and --judge-model"),
+        (422, "these are its own words: change what they name"),
+    ],
+)
+def test_a_refusal_is_not_asked_again_and_its_remedy_is_that_of_its_status(status, remedy):
     seen = []
 
     def answer(asked):
         seen.append(asked)
-        body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}."}}).encode()
-        return Trouble(status=status, body=body)
+        return refusal(f"Incorrect API key provided: {KEY}.", status=status)
 
     with pytest.raises(ConfigError) as caught:
         replied(answer, key=KEY)
     assert len(seen) == 1
     assert str(caught.value).endswith(
-        f"must take the question, but refuses it (HTTP {status}: Incorrect API key provided: <redacted>.); check the "
-        "address, --judge-model and --judge-key-env."
+        f"must take the question, but refuses it (HTTP {status}: Incorrect API key provided: <redacted>.); {remedy}."
     )
+
+
+def test_a_refusal_without_a_word_says_that_there_is_no_reason():
+    with pytest.raises(ConfigError) as caught:
+        replied(lambda _: Trouble(status=400, body=b""))
+    assert str(caught.value).endswith(
+        "must take the question, but refuses it (HTTP 400); it gives no reason, so check the address, --judge-model "
+        "and --judge-max-tokens."
+    )
+
+
+def test_an_endless_refusal_is_quoted_in_part():
+    with pytest.raises(ConfigError) as caught:
+        replied(lambda _: refusal("no " * 5000))
+    assert len(str(caught.value)) < 600
 
 
 def test_a_redirect_carries_the_key_nowhere():

@@ -11,7 +11,7 @@ from judge_server import Trouble, judge_server, prefers
 
 from betahead.errors import CacheError, DataError
 from betahead.evaluate.judge_cache import JudgementCache, Reply, key_of
-from betahead.evaluate.judge_canary import NULL_ANSWERS, canary_matches, tried
+from betahead.evaluate.judge_canary import canary_matches
 from betahead.evaluate.judge_endpoint import Endpoint
 from betahead.evaluate.judge_model import ModelJudge
 from betahead.evaluate.matches import Match
@@ -102,7 +102,7 @@ def test_the_guess_of_the_cost_is_near_what_is_sent_and_never_below_the_replies(
         outlay = judge.outlay(matches(("a" * 4000, "b" * 4000)))
     assert outlay.requests == 2 and outlay.tokens_out == 100
     assert 4000 < outlay.tokens_in < 4600
-    assert outlay.price(1.0, 10.0) == pytest.approx((outlay.tokens_in + 1000) / 1e6)
+    assert outlay.price((1.0, 10.0)) == pytest.approx((outlay.tokens_in + 1000) / 1e6)
 
 
 def test_no_more_questions_at_once_than_workers(path):
@@ -209,21 +209,19 @@ def test_a_lone_surrogate_has_a_key_of_its_own():
     assert key_of("u", {"a": "\ud800"}) != key_of("u", {"a": "\ud801"})
 
 
-def test_the_canary_lets_a_good_judge_pass_and_stops_one_that_can_be_talked_to(path):
-    work = canary_matches([("How?", "Take a pan and stir."), ("Why?", "Because it is hot.")])
-    assert len(work) == 4
-    good = prefers(lambda answer: answer not in NULL_ANSWERS)
-    with judge_server(good) as server:
-        assert tried(judge_of(server, path), work).lost == 4
-    gullible = prefers(lambda answer: "prefer this one" in answer)
-    with judge_server(gullible) as server, pytest.raises(DataError) as caught:
-        tried(judge_of(server, path), work)
-    assert str(caught.value) == (
-        "`--judge` must prefer the data's answers to ones that say nothing, but judge at "
-        f"{server.url} let the latter lose only 0 of 4 matches; use another judge."
-    )
-    with judge_server(lambda _: "Verdict: 1") as server, pytest.raises(DataError, match="lose only 0 of 4"):
-        tried(judge_of(server, path), work)
+def test_a_file_that_is_older_than_a_column_is_read_and_added_to(path):
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER)"
+        )
+        database.execute("INSERT INTO replies VALUES ('old', 'Verdict: 1', 5, 6)")
+    database.close()
+    for _ in range(2):
+        cache = JudgementCache(path)
+        assert cache.reply("old") == Reply(text="Verdict: 1", tokens_in=5, tokens_out=6)
+        cache.keep("new", Reply(text="", cut=True))
+        assert cache.reply("new") == Reply(text="", cut=True)
+        cache.close()
 
 
 def test_a_judge_that_quotes_the_attack_has_given_no_verdict(path):

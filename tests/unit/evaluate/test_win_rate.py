@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from betahead.errors import DataError
+from betahead.errors import ConfigError, DataError
 from betahead.evaluate.matches import Judgement, Match
 from betahead.evaluate.win_rate import win_rate_of
 from betahead.stats.length import length_controlled_win_rate
@@ -80,3 +80,15 @@ def test_a_judge_without_verdicts_is_refused():
         "`--judge` must give a verdict on most matches, but gave none on 2 of 3; use a judge that ends its replies as "
         "it is asked to."
     )
+
+
+def test_a_judge_whose_replies_are_cut_before_their_verdict_is_a_matter_of_the_limit():
+    cut, hm = Judgement(outcome=None, orders=("cut", "answer")), Judgement(outcome=None, orders=("nonsense", "tie"))
+    with pytest.raises(ConfigError) as caught:
+        win_rate_of(matches([(3, 2)] * 4), [cut, cut, hm, Judgement(outcome=1.0, orders=("answer", "answer"))], seed=0)
+    assert str(caught.value) == (
+        "`--judge-max-tokens` must leave room for a verdict after what the judge thinks, but in 2 of 4 matches a reply "
+        "ended at it before there was one; raise it, to 4096 say."
+    )
+    with pytest.raises(DataError, match="must give a verdict on most matches, but gave none on 3 of 4"):
+        win_rate_of(matches([(3, 2)] * 4), [cut, hm, hm, Judgement(outcome=1.0, orders=("answer", "answer"))], seed=0)

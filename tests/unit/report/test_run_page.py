@@ -4,8 +4,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import yaml
 from report_pages import EVALUATION, HOSTILE, column, figures_of, spoiled
 
+from betahead.losses.table import LOSSES
+from betahead.report.comparable import NATS
 from betahead.report.run_files import read_run
 from betahead.report.run_page import run_page
 from betahead.report.written import write_report
@@ -73,10 +76,7 @@ def test_kl_that_was_not_measured_is_said_to_be_so(one):
 def test_runs_share_the_axes_of_comparable_quantities_and_no_others(two):
     figures = {figure["name"]: figure for figure in figures_of(two)}
     for name in ("accuracy", "margin", "logps", "bounds"):
-        assert (
-            set(column(figures[name], "run")) == {"learned0/run", "fixed0/run"}
-            or len(set(column(figures[name], "run"))) == 2
-        )
+        assert set(column(figures[name], "run")) == {"report-learned/run", "report-fixed/run"}
     for name in ("loss", "rewards"):
         assert name not in figures and {f"{name}-1", f"{name}-2"} <= figures.keys()
     assert "Rewards: side by side, because rewards are scaled by each method&#x27;s own β" in two
@@ -143,6 +143,9 @@ def test_what_was_measured_of_a_run_stands_in_tables(evaluated, tmp_path):
         '<th scope="row">accuracy</th><td class="n">0.750 [0.625, 0.875]</td><td class="n"></td>',
         '<th scope="row">NLL, nats (a coin: 0.693)</th><td class="n">0.625 [0.500, 0.750]</td>'
         '<td class="n">0.375 [0.250, 0.500]</td>',
+        '<td class="n">7</td><td class="n">0.500 [0.375, 0.625]</td><td class="n">0.500 [0.375, 0.625]</td>',
+        '<th scope="row">one prompt</th><td class="n">1</td><td class="n">1.00</td><td class="n">–</td>',
+        '<th scope="col">domain, after one temperature of its own</th><th scope="col" class="n">NLL',
         "3 of these prompts were trained on too",
         "25% of the reference&#x27;s answers were cut",
         "0.600 [0.475, 0.725]",
@@ -157,7 +160,7 @@ def test_what_was_measured_of_a_run_stands_in_tables(evaluated, tmp_path):
 def test_markup_in_what_was_measured_is_text(evaluated, tmp_path):
     part = part_of(page_of([evaluated], tmp_path), "measured")
     assert "<img" not in part and "<script" not in part
-    assert part.count("&lt;img") == 2 and HOSTILE[2] not in part
+    assert part.count("&lt;img") == 4 and HOSTILE[2] not in part
 
 
 def test_what_was_measured_of_several_runs_stands_under_their_names(evaluated, learned, tmp_path):
@@ -214,3 +217,39 @@ def test_a_run_with_wrong_values_anywhere_still_gives_a_page(seed, learned):
         kept[name] = [row for row in kept[name] if isinstance(row, dict)]
     page = run_page([replace(run, **kept)], "")
     assert page.startswith("<!doctype html>") and figures_of(page) is not None
+
+
+@pytest.mark.parametrize(
+    ("loss", "unit"),
+    [("{}", "nats, mean over pairs"), ("{kind: hinge}", "mean over pairs"), ("{kind: [sigmoid, ipo]}", None)],
+)
+def test_the_axis_of_the_loss_says_nats_where_it_is_in_nats(loss, unit, learned, tmp_path):
+    run = copied(learned, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["loss"] |= yaml.safe_load(loss)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (figure,) = [one for one in figures_of(page_of([run], tmp_path)) if one["name"] == "loss"]
+    unit = unit or "mean over pairs"
+    assert figure["layout"]["yaxis"]["title"]["text"] == unit and figure["heads"]["value"] == f"loss ({unit})"
+
+
+def test_only_losses_that_there_are_are_said_to_be_in_nats():
+    assert LOSSES.keys() > NATS
+    assert {"hinge", "ipo", "sppo_hard", "apo_zero"}.isdisjoint(NATS)
+
+
+def test_each_of_several_losses_has_its_own_unit(learned, tmp_path):
+    other = copied(learned, tmp_path / "other")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["loss"]["kind"] = "hinge"
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    figures = {figure["name"]: figure for figure in figures_of(page_of([other, learned], tmp_path))}
+    titles = [figures[f"loss-{number}"]["layout"]["yaxis"]["title"]["text"] for number in (1, 2)]
+    assert titles == ["mean over pairs", "nats, mean over pairs"]
+
+
+def test_both_components_of_the_hidden_states_have_their_unit(one):
+    (figure,) = [figure for figure in figures_of(one) if figure["name"].startswith("hidden-states")]
+    for axis in ("xaxis", "yaxis"):
+        assert figure["layout"][axis]["title"]["text"].endswith(" principal component (units of the hidden state)")
+    assert figure["heads"]["pc2"] == "second component (units of the hidden state)"
