@@ -137,7 +137,9 @@ class LearnedBeta(ModedBeta):
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """β of every pair's prompt, with the weight and penalty of the kind of learning."""
         self.see(features)
-        return self.mode.shaping(self.explain(features).beta, self.base)
+        seen = self.explain(features)
+        self.mode.ratios_seen(seen.log_ratio)
+        return self.mode.shaping(seen.beta, self.base)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """w of the published formula, p when it is learned, and the state of the way of learning."""
