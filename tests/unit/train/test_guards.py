@@ -196,13 +196,14 @@ def test_a_level_that_stopped_a_run_is_said_to_speak_at_its_next_power(
 ) -> None:
     rule, settings, _ = PROVOKED["level_factor"]
     made = trainer(tmp_path, rule(), **settings, on_warning="stop")
-    with pytest.raises(TrainingError, match="^level_factor"):
+    with pytest.raises(TrainingError, match=r"^level_factor: "):
         made.train()
     step = made.state.global_step
     again = trainer(tmp_path, rule(), **settings)
     again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
     assert (
-        f"resume: the run was stopped by level_factor at step {step}; that guard has spoken and speaks at its next power"
+        f"resume: the run was stopped by level_factor at step {step}; that guard has spoken and speaks at its next "
+        "power"
     ) in [record.getMessage() for record in caplog.records]
 
 
