@@ -162,12 +162,19 @@ class RunFolder:
     @property
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return self._json("run.json")
 
     @property
     def summary(self) -> dict[str, Any]:
         """The content of summary.json, of a run that finished."""
-        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        return self._json("summary.json")
+
+    def _json(self, name: str) -> Any:
+        """The content of a file, once it is known to be one: a pipe would be waited for."""
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            raise OSError(f"{name} is no file")
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @property
     def finished(self) -> bool:

@@ -104,10 +104,10 @@ def _record(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: it is no such record.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = RunFolder(path.parent).record
         sources = [str(one["source"]) for one in dict(record["data"]).values()]
         if not (sources and isinstance(record.get("resumptions", []), list)):
             raise TypeError("it names no data")
