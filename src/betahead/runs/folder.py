@@ -86,8 +86,9 @@ class RunFolder:
         """
         path = check_output(path)
         try:
-            for folder in (path, path / "checkpoints", path / "failures"):
-                folder.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            _make_alone(path / "checkpoints")
+            (path / "failures").mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"`output` must be usable, but {path} is not ({error.strerror}); choose another."
@@ -218,6 +219,21 @@ class RunFolder:
         """Write summary.json and then, last of all, DONE."""
         self.write_json("summary.json", summary)
         write_text(self.path / "DONE", "")
+
+
+def _make_alone(place: Path) -> None:
+    """Make a folder of a new run; of several processes that found the run's folder free, one can.
+
+    Raises:
+        ConfigError: to the others.
+    """
+    try:
+        place.mkdir()
+    except FileExistsError as error:
+        raise ConfigError(
+            f"`output` must be a folder of its own, but another run has just begun in {place.parent}; choose another "
+            "(`output=runs/NAME`)."
+        ) from error
 
 
 def _without_secrets(value: Any) -> Any:
