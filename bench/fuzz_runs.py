@@ -1,6 +1,7 @@
 """Run folders as somebody may hand them on: that of a run which ended well, with one of its files damaged."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -34,12 +35,24 @@ STOPPED = (
 )
 """What is read of a run that goes on."""
 
-Damage = tuple[str, bytes]
+Damage = tuple[str, bytes | None]
+"""The name of a file and what it holds instead; None for a pipe, whose reader would wait."""
 
 
 def damages(run: Path, names: Sequence[str]) -> st.SearchStrategy[Damage]:
-    """One of these files of a run, by its name, and what it holds instead."""
-    return st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), _other(run / name)))
+    """One of these files of a run, by its name, and what it holds instead; now and then it is a pipe."""
+    pipe = st.tuples(st.sampled_from(names), st.none())
+    other = st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), _other(run / name)))
+    return st.integers(0, 7).flatmap(lambda at: other if at else pipe)
+
+
+def _put(path: Path, content: bytes | None) -> None:
+    """Let the file hold that, or be a pipe."""
+    path.unlink()
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
 
 
 def _other(path: Path) -> st.SearchStrategy[bytes]:
@@ -126,7 +139,7 @@ class RunFolders:
         """The page of a run, its models and rule opened again, and β of a prompt of one's own."""
         path = self.finished / damage[0]
         whole = path.read_bytes()
-        path.write_bytes(damage[1])
+        _put(path, damage[1])
         try:
             write_report([self.finished], self.folder / "report.html")
             name = load_config(self.finished / "config.yaml").model.name
@@ -140,14 +153,14 @@ class RunFolders:
             check_sentence(error)
             raise
         finally:
-            path.write_bytes(whole)
+            _put(path, whole)
 
     def _resume(self, damage: Damage) -> None:
         """The rest of a run."""
         run = self.folder / "resumed"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(self.stopped, run)
-        (run / damage[0]).write_bytes(damage[1])
+        _put(run / damage[0], damage[1])
         try:
             config = load_config(self.text, [f"output={run}"])
             train_run(config, Console(quiet=True), command=["betahead", "train"], resume=True)

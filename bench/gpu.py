@@ -64,8 +64,14 @@ def main(words: list[str]) -> int:
     ]
     results = measured(geometries, options, {**machine(), "gpu": name}, words)
     write(results, options.out / f"{options.name}.json")
+    part_of(options).unlink(missing_ok=True)
     print(report(results))
     return 0
+
+
+def part_of(options: argparse.Namespace) -> Path:
+    """Where the raw numbers lie until the results file is written."""
+    return options.out / f"{options.name}.part.json"
 
 
 def measured(geometries: list[Any], options: argparse.Namespace, hardware: dict[str, Any], words: list[str]) -> Any:
@@ -83,6 +89,7 @@ def measured(geometries: list[Any], options: argparse.Namespace, hardware: dict[
         minutes=options.minutes,
         parity=True,
         say=say,
+        part=part_of(options),
     )
     about = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

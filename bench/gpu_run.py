@@ -115,7 +115,10 @@ def measure(request: dict[str, Any], filled: list[str]) -> dict[str, Any]:
     try:
         with watching as kernels:
             found = (by_loop if lacking else by_trainer)(arm, geometry, batches, device)
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        # Our trainer makes a sentence of it, which names what it came from.
+        if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise
         raise UnavailableError(f"out of memory ({geometry.title})") from error
     assert abs(found["first_loss"] - math.log(2)) < 0.05, f"the first loss is {found['first_loss']}, not log 2"
     return {

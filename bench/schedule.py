@@ -75,6 +75,7 @@ class Plan:
         minutes: no run is started after so many; None for no limit.
         parity: also ask the program how far our two roads are apart.
         say: told of every run.
+        part: a file that holds what is there after every run, so that a stop loses none; None for no file.
     """
 
     geometries: Sequence[Geometry]
@@ -86,6 +87,7 @@ class Plan:
     minutes: float | None = None
     parity: bool = False
     say: Callable[[str], None]
+    part: Path | None = None
 
 
 class Measurements:
@@ -121,8 +123,17 @@ class Measurements:
                     for geometry in together:
                         if number < geometry.rounds:
                             self._round(child, geometry, number)
+        return self.taken()
+
+    def taken(self) -> dict[str, Any]:
+        """What is there so far, as `take` returns it."""
         names = ("runs", "rates", "unavailable", "lengths", "whole", "left_out", "parity")
         return {name: getattr(self, name) for name in names}
+
+    def _keep(self) -> None:
+        if self.plan.part is not None:
+            self.plan.part.parent.mkdir(parents=True, exist_ok=True)
+            self.plan.part.write_text(json.dumps(self.taken()), encoding="utf-8")
 
     def _prepare(self, child: Child, geometry: Geometry) -> None:
         self.plan.say(f"{geometry.name}: pairs and model")
@@ -158,6 +169,7 @@ class Measurements:
                 self.left_out.append(f"{geometry.name} round {number + 1}: {arm.name}")
                 continue
             self._run(child, geometry, number, arm)
+            self._keep()
         pairs = [pair for batch in next(iter(self.lengths[geometry.name].values())) for pair in batch]
         self.rates.append(
             child(

@@ -127,7 +127,7 @@ def test_the_roofline_is_counted_operations_over_time_and_rate() -> None:
 
 def test_growth_is_read_from_its_geometries() -> None:
     runs = [run(f"d-pairs-{n}", "fixed", 0, n / 8 * factor) for n, factor in ((8, 1.0), (16, 1.05), (32, 0.9))]
-    assert off_the_line({"runs": runs}) == pytest.approx(0.1)
+    assert off_the_line({"runs": runs}) == pytest.approx(1.05 / 0.9 - 1)
     memory = {8_000: 1.0, 32_000: 1.1, 152_000: 1.2}
     runs = [run(f"d-vocab-{v}", "fixed", 0, 1.0, m + v / 1e6, state_bytes=v / 1e6 * GIB) for v, m in memory.items()]
     assert memory_growth({"runs": runs}) == pytest.approx(0.2)
@@ -172,7 +172,7 @@ def test_a_gpus_report_says_what_drove_it_and_how_far_the_roads_are_apart() -> N
     assert "gradients 1.0e-01 (relative), by varlen. Its error against float32 is 0.500 times the plain" in report(made)
     assert "Shared against separate, float16: not measured, out of memory (some model)." in report(made)
     assert "No time was left for: a-hh: plain." in report(made)
-    assert "Targets not measured here: 5." in report(made)
+    assert "Targets not measured here: 7." in report(made)
 
 
 def test_an_arm_that_could_not_run_says_why() -> None:

@@ -1,6 +1,7 @@
 """The presets on real preference pairs: the short form in the suite, the full one on request."""
 
 import json
+import math
 import os
 import sys
 from contextlib import suppress
@@ -47,6 +48,19 @@ def test_a_preset_trains_on_real_pairs_in_short_form(preset, tmp_path, monkeypat
     losses = [row["loss"] for row in metrics(run) if "loss" in row]
     assert len(losses) == 6
     assert abs(losses[0] - 0.6931) < 0.02
+
+
+@needs_data
+def test_a_judges_certainty_is_the_offset_of_its_pair(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    rule = ["beta.kind=odpo", "beta.scale=linear"]
+    betahead(monkeypatch, "train", "alpaca_small", f"output={run}", f"reference.cache={tmp_path}/cache", *SHORT, *rule)
+    assert (run / "DONE").exists()
+    losses = [row["loss"] for row in metrics(run) if "loss" in row]
+    assert len(losses) == 6
+    # The policy begins as its reference and at rate 0: log(1 + e^strength), of strengths in [0, 1] with mean 0.93.
+    for loss in losses[:2]:
+        assert 1.1 < loss < math.log1p(math.e), "the logarithm of a certainty would give less than log 2"
 
 
 @needs_data

@@ -180,7 +180,7 @@ def test_a_saved_data_set_with_other_rows_under_the_same_fingerprint_is_refused(
     code, _, err = betahead("train", "one.yaml", "data.train=saved", "--resume")
     assert code == 2
     assert err == (
-        "error: `data.train` must hold what the run to resume began with, but saved has another content now "
+        "error: `data.train` must hold what the run to resume began with, but saved has other Arrow files now "
         f"(sha256 {now}… instead of {was}…); restore it, or begin a new run in another `output`.\n"
     )
     save(rows)

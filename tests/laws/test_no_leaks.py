@@ -137,9 +137,11 @@ def test_packing_order_batch_split_and_chunk_size_change_rounding_only(
             "one by one": [numbers(model, [record])[0] for record in RECORDS],
             "one and three": numbers(model, RECORDS[:1]) + numbers(model, RECORDS[1:]),
         }
-        for size in (1, 3, 1000):
-            monkeypatch.setattr(chunked, "chunk_tokens", lambda *_, size=size: size)
-            ways[f"chunks of {size}"] = numbers(model, RECORDS)
+        tiles: list[tuple[int, int]] = []
+        for size in ((1, 1000), (3, 1000), (1000, 7), (4, 13)):
+            monkeypatch.setattr(chunked, "tile", lambda *_, size=size: tiles.append(size) or size)
+            ways[f"tiles of {size}"] = numbers(model, RECORDS)
+            assert tiles and tiles[-1] == size
     for way, found in ways.items():
         for one, other in zip(found, whole, strict=True):
             for what, value in other.items():

@@ -9,6 +9,7 @@ import tiny
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from transformers import TrainerCallback
 
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import CacheError, ConfigError
@@ -34,6 +35,7 @@ def trainer(folder: Path, **changes: Any) -> tuple[DPOTrainer, list[ScoringRepor
         "train_dataset": tiny.pairs(ROWS),
         "eval_dataset": None,
         "peft_config": None,
+        "callbacks": None,
         "beta": LearnedBeta("mlp", ppl_from="reference"),
         "processing_class": tiny.tokenizer(),
     }
@@ -255,6 +257,58 @@ def test_weights_of_the_reference_that_changed_behind_its_back_are_found_out(tmp
         made.model.policy.get_base_model().model.norm.weight[0] += 1
     with pytest.raises(CacheError, match=r"^a reference must not be trained before it has scored the pairs"):
         made.evaluate(tiny.pairs(5, seed=8))
+
+
+class _Evaluates(TrainerCallback):
+    """Evaluates pairs when training begins."""
+
+    def __init__(self, pairs: Dataset) -> None:
+        self.pairs = pairs
+        self.trainer: Any = None
+
+    def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        if self.trainer is not None:
+            self.trainer.evaluate(self.pairs)
+
+
+def test_weights_that_were_changed_before_the_first_step_fill_no_cache(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path)
+    size = len(made.scoring.cached.cache)
+    with torch.no_grad():
+        for weight in made.model.policy.parameters():
+            weight.add_(0.3)
+    with pytest.raises(CacheError, match=r"^a reference must not be trained before it has scored the pairs"):
+        made.evaluate(tiny.pairs(5, seed=8))
+    assert len(made.scoring.cached.cache) == size
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_second_training_scores_nothing_at_its_beginning_either(cached: bool, tmp_path: Path) -> None:
+    watching = _Evaluates(tiny.pairs(5, seed=8))
+    made, _ = trainer(tmp_path, callbacks=[watching], **({} if cached else {"reference_cache": None}))
+    made.train()
+    watching.trainer = made
+    with pytest.raises(ConfigError, match=r"^`eval_dataset` must be given to DPOTrainer before training, because the"):
+        made.train()
+
+
+@tiny.OLD_NAMES
+def test_rows_scored_as_they_come_are_not_kept_once_the_weights_have_been_changed(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path, precompute_ref_log_probs=False, peft_config=LoraConfig(**LORA))
+    with torch.no_grad():
+        made.model.policy.get_base_model().model.norm.weight[0] += 1
+    with pytest.raises(CacheError, match=r"^a reference must not be trained before it has scored the pairs"):
+        made.train()
+    assert len(made.scoring.cached.cache) == 0
+
+
+@tiny.OLD_NAMES
+def test_weights_that_were_moved_and_stayed_the_same_go_on_scoring(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path, precompute_ref_log_probs=False, peft_config=LoraConfig(**LORA))
+    norm = made.model.policy.get_base_model().model.norm
+    norm.weight.data = norm.weight.data.clone()
+    made.train()
+    assert len(made.scoring.cached.cache) > 0
 
 
 def test_a_resumed_run_without_its_cache_scores_with_the_weights_of_the_start(tmp_path: Path) -> None:

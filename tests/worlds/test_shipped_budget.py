@@ -89,6 +89,8 @@ class Driven(BetaCourse):
         return within(BOUNDS, log_beta)
 
     def shaping(self, log_beta: PerPair, level: PerPair, margin: PerPair) -> Shaping:
+        for (seed, config), _ in self._betas():
+            self.modes[seed][config].ratios_seen((log_beta - level)[seed, config])
         made = [
             self.modes[seed][config].shaping(log_beta[seed, config].exp(), self.modes[seed][config].base(beta))
             for (seed, config), beta in self._betas()

@@ -22,7 +22,7 @@ class BudgetLearning(LearningMode):
 
     An allocation with a level of its own (`perspective` with the quadratic regulariser, `none`) is multiplied as it
     is: there e^L takes the place of β₀, the one scale that is left. One whose level would run away (`joint`, the linear
-    regulariser) is divided by the moving geometric mean of a, so that L is the mean log β.
+    regulariser) is divided by the moving geometric mean of a, so that L is the mean log β/β₀ before the bounds.
 
     The loss of the allocation is divided by e^L, so that the level sets where pairs stop and never how hard they push.
 
@@ -96,10 +96,17 @@ class BudgetLearning(LearningMode):
 
     def shaping(self, beta: Float[Tensor, " pairs"], base: Base) -> Shaping:
         """That of the allocation, around the level."""
-        if not self.allocation.levels_itself and self._learns:
-            self._levels.add((beta.detach() / base).log())
         shaping = self.allocation.shaping(beta, base)
         return replace(shaping, weight=self._even * shaping.weight, penalty=self._even * shaping.penalty)
+
+    def ratios_seen(self, log_ratio: Float[Tensor, " pairs"]) -> None:
+        """Keep the log a of an allocation that has no level of its own.
+
+        It is read before the bounds: the mean of β held by a bound would lie on one side of the level however far the
+        centre went, and the centre would go on for as long as the level stays there.
+        """
+        if not self.allocation.levels_itself and self.training and torch.is_grad_enabled():
+            self._levels.add(log_ratio)
 
     def reshaped(self, shaping: Shaping, beta: Float[Tensor, " pairs"], base: Base) -> Shaping:
         """That of the allocation, whose weight follows β."""
@@ -109,10 +116,6 @@ class BudgetLearning(LearningMode):
     def _even(self) -> Tensor:
         return (-self.log_level).exp()
 
-    @property
-    def _learns(self) -> bool:
-        return self.training and torch.is_grad_enabled()
-
     def answers_seen(self, pair: PairReading) -> None:
         """Keep what an estimate from the answers is made of: −log π/π_ref, the mean of both answers."""
         moved = pair.chosen_logps + pair.rejected_logps - pair.reference_chosen_logps - pair.reference_rejected_logps
@@ -120,10 +123,10 @@ class BudgetLearning(LearningMode):
 
     @torch.no_grad()
     def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:
-        """Move the level by the answers of the step, and the centre by its β."""
-        away, kl = self._levels.taken(summed), self._answers.taken(summed)
-        if away is not None:
-            self.centre.add_(_CENTRING * away)
+        """Move the level by the answers of the step, and the centre by what the head said of its pairs."""
+        mean, kl = self._levels.taken(summed), self._answers.taken(summed)
+        if mean is not None:
+            self.centre.lerp_(mean.to(self.centre.dtype), _CENTRING)
         if kl is not None:
             self._ascend(kl, limits, steps=1)
         self.allocation.step_taken(summed, limits)

@@ -141,4 +141,4 @@ class BetaHead(nn.Module):
                 if self.ppl_exponent != 0.0:
                     log_ratio = log_ratio + self._power * (self._log_ppl(features) / self.log_ppl_scale).log()
             beta, at_bound = beta_within(log_ratio + log_shift, self.initial_beta, self.bounds)
-        return HeadOutput(beta=beta, correction=correction, at_bound=at_bound)
+        return HeadOutput(beta=beta, correction=correction, log_ratio=log_ratio, at_bound=at_bound)

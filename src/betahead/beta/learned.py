@@ -12,7 +12,7 @@ from betahead.beta.head import BetaHead
 from betahead.beta.head_output import HeadOutput
 from betahead.beta.head_settings import Exponent, Form, head_needs
 from betahead.beta.joint import PriorOn
-from betahead.beta.learned_settings import LearnedSettings, resolved
+from betahead.beta.learned_settings import resolved
 from betahead.beta.learning_kinds import Learning, learning_named
 from betahead.beta.moded import ModedBeta
 from betahead.beta.nets import NetKind
@@ -89,8 +89,7 @@ class LearnedBeta(ModedBeta):
         self.given = given
         of_learning = {name: given[name] for name in ("regulariser", "rho", "prior_weight", "prior_on")}
         self.mode = mode = learning_named(learning, **of_learning)
-        others = {name: value for name, value in given.items() if name not in (*of_learning, "learning")}
-        self.resolved: LearnedSettings = resolved(self.mode, **others)
+        self.resolved = resolved(mode, **{n: v for n, v in given.items() if n not in (*of_learning, "learning")})
         self.couple, self.ppl_from, self.ppl_tokens = couple, ppl_from, ppl_tokens
         self.learning_rate, self.links, self.evens_push = self.resolved.learning_rate, mode.links, mode.evens_push
         self.kl_sampling, self.held_out = self.mode.kl_sampling, self.mode.held_out
@@ -123,8 +122,7 @@ class LearnedBeta(ModedBeta):
                 ppl_exponent=s.ppl_exponent,
                 bounds=s.bounds,
             )
-        if not self.mode.trains:
-            self.head.requires_grad_(False)
+        self.head.requires_grad_(self.mode.trains)
 
     def calibrate(self, log_ppl: Float[Tensor, " prompts"]) -> None:
         """Set g of the head."""
@@ -137,7 +135,9 @@ class LearnedBeta(ModedBeta):
     def forward(self, features: PromptFeatures, margin: Float[Tensor, " pairs"]) -> Shaping:
         """β of every pair's prompt, with the weight and penalty of the kind of learning."""
         self.see(features)
-        return self.mode.shaping(self.explain(features).beta, self.base)
+        seen = self.explain(features)
+        self.mode.ratios_seen(seen.log_ratio)
+        return self.mode.shaping(seen.beta, self.base)
 
     def log_metrics(self) -> dict[str, Tensor]:
         """w of the published formula, p when it is learned, and the state of the way of learning."""

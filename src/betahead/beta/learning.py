@@ -76,6 +76,9 @@ class LearningMode(nn.Module, ABC):
     def answers_seen(self, pair: PairReading) -> None:
         """Learn what the policy makes of the answers of a pass, just before it is trained on them."""
 
+    def ratios_seen(self, log_ratio: Float[Tensor, " pairs"]) -> None:
+        """Learn what the head itself says of the pairs of a pass: log β/β₀ before any shift and the bounds."""
+
     def step_taken(self, summed: Callable[[Tensor], Tensor], limits: tuple[float, float]) -> None:
         """See `BetaRule.step_taken`; `limits` are the bounds of log β/β₀."""
 

@@ -4,18 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from betahead.compare.items import first_item, run_item
 from betahead.compare.judged import rules_of
 from betahead.compare.plan import ComparisonSection
 from betahead.compare.reach import chance_of_better, chance_of_equivalent, sds_for_better, sds_for_equivalent
 from betahead.compare.resolved import ResolvedPlan, Test, family_sentence
 from betahead.compare.scope import HOLDS, Scope
+from betahead.compare.timing import timing
 from betahead.stats.paired import smallest_p
 from betahead.stats.power import POWER, minimum_detectable_effect
-
-# Runs that are timed: one, and more where one takes too short a time to tell.
-_TIMED_RUNS = (1, 16)
-_LONG_SECONDS = 5.0
 
 _ASSUMED = (
     "assumed of chances: differences are normal and independent between finals, the p in question is the smallest of "
@@ -102,15 +98,15 @@ class Forecast:
 
 
 def forecast(resolved: ResolvedPlan) -> Forecast:
-    """The forecast of a plan; one small piece of its pool is run to time it, unless the plan states a time."""
+    """The forecast of a plan; a few runs of its pool are made to time it, unless the plan states a time."""
     plan = resolved.plan
     places = len(plan.cells) * len(plan.methods)
     pool_runs = places * plan.pool.configurations * plan.pool.seeds
-    final_runs = sum(
-        len(plan.methods) * plan.finals.seeds * min(plan.pool.trials, len(resolved.picked_components(cell)))
-        for cell in plan.cells
-    )
-    per_run, basis = _seconds_per_run(resolved)
+    of_method = {
+        cell: plan.finals.seeds * min(plan.pool.trials, len(resolved.picked_components(cell))) for cell in plan.cells
+    }
+    final_runs = len(plan.methods) * sum(of_method.values())
+    took = timing(resolved, of_method)
     finals, family = plan.finals.seeds, resolved.family
     sds = minimum_detectable_effect(1.0, finals, alpha=plan.alpha, comparisons=family)
     return Forecast(
@@ -118,9 +114,9 @@ def forecast(resolved: ResolvedPlan) -> Forecast:
         plan_hash=resolved.hash,
         pool_runs=pool_runs,
         final_runs=final_runs,
-        seconds=(pool_runs + final_runs) * per_run,
-        seconds_per_run=per_run,
-        basis=basis,
+        seconds=took.seconds,
+        seconds_per_run=took.per_run,
+        basis=took.basis,
         finals=finals,
         tests_per_family=family,
         family=family_sentence(resolved),
@@ -170,7 +166,7 @@ def sentences(found: Forecast) -> list[str]:
         f"plan {found.name}, hash {found.plan_hash}",
         f"{found.pool_runs + found.final_runs:,} runs at most: {found.pool_runs:,} of the pools, "
         f"{found.final_runs:,} finals",
-        f"about {duration(found.seconds)} on one core ({found.seconds_per_run:.3g} s a run, {found.basis})",
+        f"about {duration(found.seconds)} on one core ({found.seconds_per_run:.3g} s a run; {found.basis})",
         found.family,
         f"{found.finals} finals reach p = {found.smallest_p:.2g}; the smallest of {found.tests_per_family} tests needs "
         f"{found.needed_p:.2g}",
@@ -218,17 +214,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _seconds_per_run(resolved: ResolvedPlan) -> tuple[float, str]:
-    stated = resolved.plan.seconds_per_run
-    if stated is not None:
-        return stated, "stated in the plan"
-    timed, seconds = first_item(resolved, 1), 0.0
-    for most in _TIMED_RUNS:
-        timed = first_item(resolved, most)
-        seconds = run_item(resolved, timed).seconds
-        if seconds >= _LONG_SECONDS:
-            break
-    runs = len(timed.runs)
-    return seconds / runs, f"measured on {runs} run{'s'[: runs > 1]} of {timed.method} in {timed.cell}"

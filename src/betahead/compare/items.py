@@ -86,7 +86,7 @@ def run_item(resolved: ResolvedPlan, item: Item) -> Scores:
     world, plan = resolved.worlds[item.cell], resolved.plan
     parts: list[Scores] = []
     done: list[Run] = []
-    for seeds, numbers in _calls(item.runs).items():
+    for seeds, numbers in calls_of(item.runs).items():
         outcome = world.run(
             item.method, [pool[number] for number in numbers], seeds, split="eval" if item.stage == "pool" else "test"
         )
@@ -97,7 +97,7 @@ def run_item(resolved: ResolvedPlan, item: Item) -> Scores:
     return joined(parts, [done.index(run) for run in item.runs])
 
 
-def _calls(runs: Iterable[Run]) -> dict[tuple[int, ...], list[int]]:
+def calls_of(runs: Iterable[Run]) -> dict[tuple[int, ...], list[int]]:
     """Which configurations share a set of seeds: a world trains those at once."""
     seeds_of: dict[int, tuple[int, ...]] = {}
     for number, seed in runs:

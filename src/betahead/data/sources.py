@@ -1,5 +1,6 @@
 """Rows of whatever the user names: a file, a folder of `save_to_disk`, a data set of the Hub, an object in memory."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,10 @@ Source = (
     | Sequence[Mapping[str, Any]]
 )
 
+logger = logging.getLogger(__name__)
+
+# Rows of a stream between lines that say how many have been read.
+_TOLD_EVERY = 100_000
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<split>[\w\[\]%:+.-]+))?")
 
 
@@ -103,7 +108,7 @@ def _chosen_split(splits: Mapping[Any, Any], split: str, name: str) -> Any:
 
 
 def _numbered(rows: Any, name: str) -> Iterator[Row]:
-    number = 0
+    number, streamed = 0, isinstance(rows, datasets.IterableDataset)
     prefix = f"{name}: row" if name else "row"
     given = iter(rows)
     while True:
@@ -117,6 +122,12 @@ def _numbered(rows: Any, name: str) -> Iterator[Row]:
                 "it again."
             ) from None
         number += 1
+        if streamed and number % _TOLD_EVERY == 0:
+            logger.warning(
+                "data: %s rows of a stream are in memory, and it is read to its end; of one that has none, give "
+                "`stream.take(ROWS)`",
+                f"{number:,}",
+            )
         if not isinstance(values, Mapping):
             raise DataError(
                 f"{prefix} {number}: a row must be a dict with `chosen` and `rejected`, but is {shown(values)} instead."

@@ -134,6 +134,7 @@ def branch_attention(
             f"{', '.join(foreign)}, which a shared prompt would miss."
         )
     layout.windows.add(sliding_window)
+    query, key, value = _as_autocast(query, key, value)
     settings = AttentionSettings(scaling=scaling, dropout=dropout, window=sliding_window, softcap=softcap)
     if layout.kernel == "flex":
         reason = flex_serves(query, settings)
@@ -143,6 +144,20 @@ def branch_attention(
     reason = varlen_serves(query, value, settings)
     if layout.kernel == "varlen" and reason is not None:
         raise KernelError(f"`forward.attention` must be auto, sdpa or flex here, but is varlen instead; it {reason}.")
+    if layout.kernel == "auto" and reason is not None:
+        layout.declined.add(reason)
     if layout.kernel == "sdpa" or reason is not None:
         return masked_branches(query, key, value, layout, settings)
     return varlen_branches(query, key, value, layout, settings)
+
+
+def _as_autocast(*states: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values in the precision that autocast would give every product of them.
+
+    Rotary positions leave float32 behind, which torch's own attention casts by itself and the kernels here do not.
+    """
+    kind = states[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return states
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(one if one.dtype == torch.float64 else one.to(dtype) for one in states)

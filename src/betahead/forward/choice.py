@@ -39,11 +39,14 @@ class Road:
         kind: `shared` (each prompt once) or `separate` (a padded row per answer).
         ratio: tokens of the plain road over those of the shared one, padding left out; None without data.
         reason: why the plain road was taken although the shared one was possible to ask for; None otherwise.
+        declined: why the attention of the shared road goes by masks on a GPU, as words that follow "varlen"; None where
+            it does not, or was asked to.
     """
 
     kind: Literal["shared", "separate"]
     ratio: float | None = None
     reason: str | None = None
+    declined: str | None = None
 
     def line(self) -> str:
         """What a log says of it, in one line."""
@@ -87,8 +90,11 @@ def road_for(
 ) -> Road:
     """The road of a model: the one asked for, or with `auto` the shared one wherever it gives the same numbers.
 
-    Whether it does is seen by scoring two short random pairs by both roads. How many tokens sharing saves does not
-    matter: what is not padded and not scored counts too, as geometry f of bench/ measures.
+    Whether it does is seen by scoring two short random pairs by both roads; to be called in the autocast context that
+    pairs will be scored in, where the kernel is tried, while the numbers are compared at the precision of the weights.
+
+    How many tokens sharing saves does not matter: what is not padded and not scored counts too, as geometry f of bench/
+    measures.
 
     Args:
         model: the policy, with or without adapters.
@@ -102,13 +108,14 @@ def road_for(
     ratio = token_ratio(pairs) if pairs else None
     if kind == "separate":
         return Road(kind="separate", ratio=ratio)
+    layouts: list[TrunkLayout] = []
     try:
-        reason = why_not_shared(model) or _difference(model, kernel)
+        reason = why_not_shared(model) or _difference(model, kernel, layouts)
     except KernelError:
         unsharing_attention(base_of(model))
         raise
     if reason is None:
-        return Road(kind="shared", ratio=ratio)
+        return Road(kind="shared", ratio=ratio, declined=_declined(layouts, base_of(model).device))
     unsharing_attention(base_of(model))
     if kind == "shared":
         raise ConfigError(f"`forward.kind` must be auto or separate for this model, but is shared instead; {reason}.")
@@ -138,11 +145,29 @@ def why_not_shared(model: nn.Module) -> str | None:
     return next((reason for reason, holds in against.items() if holds), None)
 
 
-@torch.no_grad()
-def _difference(model: nn.Module, kernel: Kernel) -> str | None:
+def _declined(layouts: Sequence[TrunkLayout], device: torch.device) -> str | None:
+    """Why `auto` left the kernel for many sequences, where the device would have it."""
+    reasons = sorted({reason for layout in layouts for reason in layout.declined})
+    return "; it ".join(reasons) if reasons and device.type == "cuda" else None
+
+
+def _difference(model: nn.Module, kernel: Kernel, layouts: list[TrunkLayout]) -> str | None:
     """None where both roads agree on two short pairs of random tokens; otherwise how they do not, as a clause."""
+    kind = base_of(model).device.type
+    if torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            wrong = _difference_here(model, "auto", [])
+        if wrong is not None:
+            return wrong
+    return _difference_here(model, kernel, layouts)
+
+
+@torch.no_grad()
+def _difference_here(model: nn.Module, kernel: Kernel, layouts: list[TrunkLayout]) -> str | None:
     inner: Any = base_of(model)
     weights: torch.Tensor = inner.get_input_embeddings().weight
+    kind = weights.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights.dtype
     draw = torch.Generator().manual_seed(0)
 
     def ids(count: int) -> list[int]:
@@ -152,7 +177,6 @@ def _difference(model: nn.Module, kernel: Kernel) -> str | None:
         {"prompt_ids": ids(p), "chosen_ids": ids(c), "rejected_ids": ids(r), "ppl_mask": [False] + [True] * (p - 1)}
         for p, c, r in ((6, 3, 5), (4, 5, 2))
     ]
-    layouts: list[TrunkLayout] = []
 
     def watch(module: nn.Module, positional: Any, keywords: dict[str, Any]) -> None:
         if LAYOUT in keywords:
@@ -179,7 +203,7 @@ def _difference(model: nn.Module, kernel: Kernel) -> str | None:
         roads = "on either road" if not bool(plain.isfinite().all()) else "in a packed row"
         return f"its log-probabilities of random tokens are not finite {roads}"
     most = float(((shared - plain).abs() / plain.abs().clamp(min=1.0)).max())
-    if not most <= _TOLERANCE.get(weights.dtype, _HALF_TOLERANCE):
+    if not most <= _TOLERANCE.get(dtype, _HALF_TOLERANCE):
         return f"a packed row gives it other numbers (log-probabilities off by {most:.1%})"
     return _lost_window(inner.config.get_text_config(), layouts)
 

@@ -15,7 +15,6 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from betahead.forward.logit_head import LogitHead, shaped_logits
-from betahead.forward.tied import TiedGradient
 from betahead.forward.token_logps import at_least_float32, token_logps
 
 # Logits held at once: what stays in a CPU's cache, and what keeps a GPU busy without filling it (half a GiB).
@@ -42,7 +41,7 @@ def chunked_token_logps(
     *,
     chunk: int | None = None,
     words: int | None = None,
-    tied: TiedGradient | None = None,
+    weight: Float[Tensor, "vocab hidden"] | None = None,
 ) -> Float[Tensor, " tokens"]:
     """The log-probability of each label, `log softmax(head(hidden))[label]`, without the logits of all tokens.
 
@@ -52,7 +51,7 @@ def chunked_token_logps(
         head: from states to logits.
         chunk: tokens at a time; None for what suits the device. It changes rounding only.
         words: of the vocabulary at a time; the same. A head that only its module can apply is never cut.
-        tied: takes the gradient of the head's weight, for an embedding that hands it on; None to hand it on here.
+        weight: the head's, as an embedding that shares it gives it (`tied.embedded`); None for the head's own.
 
     Returns:
         Values ≤ 0, nats, float32 (float64 stays float64).
@@ -66,15 +65,15 @@ def chunked_token_logps(
         return _through_module(hidden, labels, head, chunk or chunk_tokens(head.vocab, hidden.device))
     high, wide = tile(head.vocab, hidden.device)
     size = (chunk or high, words or wide)
-    weight: Tensor = linear.weight
+    weight = linear.weight if weight is None else weight
     bias = cast("Tensor | None", linear.bias)
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+        hidden = hidden.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     with torch.autocast(kind, enabled=False):
-        values = _ChunkedLogps.apply(hidden, weight, bias, labels, head.scale, head.softcap, size, tied)
+        values = _ChunkedLogps.apply(hidden, weight, bias, labels, head.scale, head.softcap, size)
     return cast("Tensor", values)
 
 
@@ -104,8 +103,9 @@ class _ChunkedLogps(torch.autograd.Function):
         scale: float,
         softcap: float | None,
         size: tuple[int, int],
-        tied: TiedGradient | None,
     ) -> Tensor:
+        # Cast in here, so that the gradient is as precise as the weight, and there but once.
+        ctx.weight_dtype, weight = weight.dtype, weight.to(hidden.dtype)
         precise = at_least_float32(hidden[:0]).dtype
         logps = hidden.new_empty(labels.shape, dtype=precise)
         totals = torch.empty_like(logps)
@@ -122,7 +122,7 @@ class _ChunkedLogps(torch.autograd.Function):
             totals[here] = total
             logps[here] = own + (base - total)  # nothing is added where there is one part alone
         ctx.save_for_backward(hidden, weight, bias, labels, totals)
-        ctx.scale, ctx.softcap, ctx.size, ctx.tied = scale, softcap, size, tied
+        ctx.scale, ctx.softcap, ctx.size = scale, softcap, size
         return logps
 
     @staticmethod
@@ -155,14 +155,10 @@ class _ChunkedLogps(torch.autograd.Function):
                     by_bias[words].add_((excess * slope).sum(dim=0))
             if by_hidden is not None and pulled is not None:
                 by_hidden[here] = pulled.mul_(slope).to(hidden.dtype)
-        if by_weight is not None and ctx.tied is not None:
-            ctx.tied.add(by_weight)
-            by_weight = None
         return (
             by_hidden,
-            None if by_weight is None else by_weight.to(weight.dtype),
+            None if by_weight is None else by_weight.to(ctx.weight_dtype),
             None if by_bias is None else by_bias.to(bias.dtype),
-            None,
             None,
             None,
             None,

@@ -61,6 +61,7 @@ class TrunkLayout:
 
     Attributes:
         windows: the windows that layers have asked for so far.
+        declined: why the kernel for many sequences did not serve layers whose kernel is `auto`, as words after "it".
     """
 
     def __init__(self, spans: Sequence[Sequence[int]], device: torch.device, kernel: Kernel = "auto") -> None:
@@ -71,6 +72,7 @@ class TrunkLayout:
         self.tokens = sum(sum(span) for span in self.spans)
         self.block_masks: dict[int | None, Any] = {}
         self.windows: set[int | None] = set()
+        self.declined: set[str] = set()
         self._masks: dict[object, Tensor] = {}
 
     @classmethod

@@ -14,7 +14,7 @@ from betahead.forward.chunked import chunked_token_logps
 from betahead.forward.layout import Kernel, TrunkLayout
 from betahead.forward.logit_head import LogitHead, logit_head_of
 from betahead.forward.prompt import prompt_features
-from betahead.forward.tied import TiedGradient, embedded, tied_embedding
+from betahead.forward.tied import embedded, tied_embedding
 from betahead.forward.vocabulary import READ, Perturbation, answer_sums
 from betahead.types import AnswerSums, PackedPairs, PairLogps, PromptFeatures, ScoredTokens
 
@@ -54,17 +54,17 @@ def shared_forward(
     inner = base_of(model)
     head = logit_head_of(inner)
     embedder = tied_embedding(inner.get_input_embeddings(), head)
-    tied = None if embedder is None else TiedGradient(embedder.weight.dtype)
-    hidden = packed_hidden(inner, batch, kernel, tied=tied)
+    states, weight = (None, None) if embedder is None else embedded(embedder, batch.input_ids)
+    hidden = packed_hidden(inner, batch, kernel, states=states)
     pairs = batch.pairs
-    values = _values(hidden, batch.answers, head, tied)
+    values = _values(hidden, batch.answers, head, weight)
     summed = _by_row(values, batch.answers.row, rows=2 * pairs)
     counts = torch.zeros_like(batch.prompt_tokens).repeat(2)
     counts = counts.index_add(0, batch.answers.row, torch.ones_like(batch.answers.row))
     features = prompt_features(
         needs,
         pairs=pairs,
-        log_ppl=lambda: _mean_nll(hidden, batch, head, tied),
+        log_ppl=lambda: _mean_nll(hidden, batch, head, weight),
         last_hidden=lambda: hidden[batch.prompt_at.gather(1, batch.prompt_tokens.unsqueeze(1) - 1).squeeze(1)],
         hidden=lambda: (hidden[batch.prompt_at], _before(batch)),
         couple=couple,
@@ -88,7 +88,11 @@ def base_of(model: nn.Module) -> PreTrainedModel:
 
 
 def packed_hidden(
-    model: PreTrainedModel, batch: PackedPairs, kernel: Kernel = "auto", *, tied: TiedGradient | None = None
+    model: PreTrainedModel,
+    batch: PackedPairs,
+    kernel: Kernel = "auto",
+    *,
+    states: Float[Tensor, "tokens hidden"] | None = None,
 ) -> Float[Tensor, "tokens hidden"]:
     """The last hidden state of every packed token, from one pass through the body.
 
@@ -96,14 +100,14 @@ def packed_hidden(
         model: without the wrapper of its adapters.
         batch: the pairs.
         kernel: what carries the attention out.
-        tied: collects the gradient of the embedding's weight, which is the head's too; None where it is not.
+        states: the embeddings of the tokens, where the caller made them; None for those of the model.
     """
     sharing_attention(model)
     # A mask of four axes is taken as it is by every model, and ignored by the attention where there is a layout:
     # without one the library would look for packed sequences in the positions, and cut answers off their prompts.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=batch.input_ids.device)
     output: Any = cast("Any", model.get_decoder())(
-        **_tokens(model, batch, tied),
+        **({"input_ids": batch.input_ids.unsqueeze(0)} if states is None else {"inputs_embeds": states.unsqueeze(0)}),
         position_ids=batch.position_ids.unsqueeze(0),
         attention_mask=unread,
         use_cache=False,
@@ -112,17 +116,8 @@ def packed_hidden(
     return cast("Tensor", output.last_hidden_state)[0]
 
 
-def _tokens(model: PreTrainedModel, batch: PackedPairs, tied: TiedGradient | None) -> dict[str, Tensor]:
-    if tied is None:
-        return {"input_ids": batch.input_ids.unsqueeze(0)}
-    embedder = cast("nn.Embedding", model.get_input_embeddings())
-    return {"inputs_embeds": embedded(embedder, batch.input_ids, tied).unsqueeze(0)}
-
-
-def _values(
-    hidden: Tensor, scored: ScoredTokens, head: LogitHead, tied: TiedGradient | None
-) -> Float[Tensor, " scored"]:
-    return chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head, tied=tied)
+def _values(hidden: Tensor, scored: ScoredTokens, head: LogitHead, weight: Tensor | None) -> Float[Tensor, " scored"]:
+    return chunked_token_logps(hidden.index_select(0, scored.at), scored.ids, head, weight=weight)
 
 
 def _by_row(values: Tensor, row: Tensor, *, rows: int) -> Float[Tensor, " rows"]:
@@ -155,9 +150,9 @@ def _sums(
     )
 
 
-def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead, tied: TiedGradient | None) -> tuple[Tensor, Tensor]:
+def _mean_nll(hidden: Tensor, batch: PackedPairs, head: LogitHead, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """The summed log-probability of each prompt's counted tokens, and how many there are."""
-    values = _values(hidden, batch.prompts, head, tied)
+    values = _values(hidden, batch.prompts, head, weight)
     return _by_row(values, batch.prompts.row, rows=batch.pairs), batch.ppl_tokens
 
 

@@ -1,8 +1,10 @@
 """One gradient for a weight that embeds the tokens and predicts them.
 
 Tied, the weight gets two gradients of vocabulary × width: from the logits when the backward pass begins, and from the
-embedding when it ends. Left alone, both are there at once, and their sum beside them. Here the embedding adds its few
-rows to what the logits left, so that the gradient itself is all that is ever held.
+embedding when it ends. Left alone, both are there at once, and their sum beside them. Here the logits use the weight as
+it comes out of the embedding, so that their part passes through the embedding's backward, which adds its few rows to
+it: the gradient itself is all that is ever held. Nothing but the graph carries it there, whether that is walked once,
+in parts or again.
 """
 
 from typing import Any, cast
@@ -14,28 +16,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
 from betahead.forward.logit_head import LogitHead, untouched
-
-
-class TiedGradient:
-    """Holds the logits' part of a tied weight's gradient until the embedding's part is there.
-
-    Args:
-        dtype: of the weight, and so of its gradient.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._held: Tensor | None = None
-
-    def add(self, gradient: Float[Tensor, "vocab hidden"]) -> None:
-        """Keep a part; it is changed from here on."""
-        part = gradient.to(self.dtype)
-        self._held = part if self._held is None else self._held.add_(part)
-
-    def taken(self) -> Float[Tensor, "vocab hidden"] | None:
-        """What was kept, and nothing afterwards."""
-        held, self._held = self._held, None
-        return held
 
 
 def tied_embedding(embedder: nn.Module, head: LogitHead) -> nn.Embedding | None:
@@ -53,34 +33,41 @@ def tied_embedding(embedder: nn.Module, head: LogitHead) -> nn.Embedding | None:
 
 
 def embedded(
-    embedder: nn.Embedding, ids: Int[Tensor, " tokens"], gradient: TiedGradient
-) -> Float[Tensor, "tokens hidden"]:
-    """The embeddings of tokens; in the backward pass the weight gets its whole gradient here.
+    embedder: nn.Embedding, ids: Int[Tensor, " tokens"]
+) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "vocab hidden"]]:
+    """The embeddings of tokens, and the weight to make the logits with; in the backward pass it gets one gradient.
 
     Args:
         embedder: from `tied_embedding`.
         ids: token ids.
-        gradient: where `chunked_token_logps` leaves the logits' part.
+
+    Returns:
+        (embeddings, weight); the second for `chunked_token_logps` alone, whose gradient of it is changed in place.
     """
-    return cast("Tensor", _Embedded.apply(embedder.weight, ids, embedder.padding_idx, gradient))
+    states, weight = _apart(embedder.weight, ids, embedder.padding_idx)
+    return states, weight
 
 
 class _Embedded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int | None, gradient: TiedGradient) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(ids)
-        ctx.padding, ctx.gradient, ctx.like = padding, gradient, weight.detach()
-        return embedding(ids, weight)
+        ctx.padding, ctx.like = padding, weight.detach()
+        return embedding(ids, weight), weight.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (given,) = gradients
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        by_states, by_logits = gradients
         (ids,) = ctx.saved_tensors
-        if ctx.padding is not None:
-            given = given.masked_fill((ids == ctx.padding).unsqueeze(-1), 0.0)
-        whole = ctx.gradient.taken()
-        if whole is None:
-            whole = torch.zeros_like(ctx.like)
-        whole.index_add_(0, ids, given.to(whole.dtype))
-        return whole, None, None, None
+        whole = torch.zeros_like(ctx.like) if by_logits is None else by_logits
+        if by_states is not None:
+            if ctx.padding is not None:
+                by_states = by_states.masked_fill((ids == ctx.padding).unsqueeze(-1), 0.0)
+            whole.index_add_(0, ids, by_states.to(whole.dtype))
+        return whole, None, None
+
+
+# A compiler would copy a gradient that is changed in place.
+_apart: Any = cast("Any", torch.compiler.disable)(_Embedded.apply)

@@ -10,7 +10,7 @@ from torch import Tensor
 from betahead.data.passes import PassTokens
 from betahead.errors import CacheError
 from betahead.reference.cache import ReferenceCache
-from betahead.reference.fingerprint import learns, reference_fingerprint
+from betahead.reference.fingerprint import frozen_marks, learns, reference_fingerprint
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.row_keys import KEY_BYTES, RowKeyMaker, RowKeys
 from betahead.types import Pairs, ReferenceScores
@@ -45,6 +45,7 @@ class CachedReference:
             )
         self.reference = reference
         self.device = device
+        self._marks = frozen_marks(reference)
         self.fingerprint = reference_fingerprint(reference, device)
         self.keys = RowKeyMaker(fingerprint=self.fingerprint, columns=reference.columns)
         self.folder = folder
@@ -75,7 +76,14 @@ class CachedReference:
         )
 
     def scored(self, batch: Pairs, keys: Sequence[RowKeys]) -> ReferenceScores:
-        """What the reference says of a batch now, kept under these keys."""
+        """What the reference says of a batch now, kept under these keys.
+
+        Raises:
+            CacheError: weights that do not learn have been changed since the cache was opened.
+        """
+        if frozen_marks(self.reference) != self._marks:
+            self.check_unchanged()
+            self._marks = frozen_marks(self.reference)
         scores = self.reference.scores(batch)
         columns = scores.columns()
         values = torch.stack([columns[name].float() for name in self.keys.columns], dim=1).flatten().tolist()

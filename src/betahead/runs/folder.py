@@ -86,8 +86,9 @@ class RunFolder:
         """
         path = check_output(path)
         try:
-            for folder in (path, path / "checkpoints", path / "failures"):
-                folder.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            _make_alone(path / "checkpoints")
+            (path / "failures").mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"`output` must be usable, but {path} is not ({error.strerror}); choose another."
@@ -162,12 +163,19 @@ class RunFolder:
     @property
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return self._json("run.json")
 
     @property
     def summary(self) -> dict[str, Any]:
         """The content of summary.json, of a run that finished."""
-        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        return self._json("summary.json")
+
+    def _json(self, name: str) -> Any:
+        """The content of a file, once it is known to be one: a pipe would be waited for."""
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            raise OSError(f"{name} is no file")
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @property
     def finished(self) -> bool:
@@ -211,6 +219,21 @@ class RunFolder:
         """Write summary.json and then, last of all, DONE."""
         self.write_json("summary.json", summary)
         write_text(self.path / "DONE", "")
+
+
+def _make_alone(place: Path) -> None:
+    """Make a folder of a new run; of several processes that found the run's folder free, one can.
+
+    Raises:
+        ConfigError: to the others.
+    """
+    try:
+        place.mkdir()
+    except FileExistsError as error:
+        raise ConfigError(
+            f"`output` must be a folder of its own, but another run has just begun in {place.parent}; choose another "
+            "(`output=runs/NAME`)."
+        ) from error
 
 
 def _without_secrets(value: Any) -> Any:

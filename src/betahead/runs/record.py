@@ -44,8 +44,9 @@ def data_fingerprint(source: str, split: str = "train") -> dict[str, str]:
     """What identifies the content of a data set: its name as the user wrote it, and a digest.
 
     Args:
-        source: a file (`sha256` of its bytes as they lie on disk), a folder of `save_to_disk` (`sha256` of its rows,
-            and the `fingerprint` that `datasets` made, which other rows can have too) or a Hub name (that alone).
+        source: a file (`sha256` of its bytes as they lie on disk), a folder of `save_to_disk` (`sha256` of its
+            Arrow files, which the same rows in other shards do not have, and the `fingerprint` that `datasets` made,
+            which other rows can have too) or a Hub name (that alone).
         split: where the source has several; a split in the name wins.
     """
     path = Path(expanded(source))
@@ -62,7 +63,7 @@ def data_fingerprint(source: str, split: str = "train") -> dict[str, str]:
 
 
 def _saved_digest(folder: Path, state: Mapping[str, Any]) -> str:
-    """The digest of the rows of a saved data set: its files in their order, and which columns of them are read."""
+    """The digest of a saved data set: its Arrow files in their order, and which columns of them are read."""
     whole = hashlib.sha256(json.dumps(state.get("_format_columns")).encode())
     for part in state["_data_files"]:
         with (folder / part["filename"]).open("rb") as file:

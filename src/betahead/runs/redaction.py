@@ -20,9 +20,9 @@ _PATTERNS = (
     re.compile(r"\b(?P<kept>eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
     # Headers: Authorization: Bearer x.
     re.compile(r"\b(?P<kept>(?:Bearer|Basic)\s+)(?=\S*\d)[\w.~+/=-]{8,}"),
-    # Passwords in addresses: https://user:password@host, the last @ of a word being the one before the host; taken for
-    # a path, an address loses a slash.
-    re.compile(r"(?P<kept>://?[^/\s:@]*:)[^\s\"']+(?=@)"),
+    # User and password in addresses, either of which may be the token: https://user:password@host, the last @ of a word
+    # being the one before the host, and https://token@host; taken for a path, an address loses a slash.
+    re.compile(r"(?P<kept>://?)(?:[^/\s:@]*:[^\s\"']+|[^/\s:@\"'<>?#]+:?)(?=@)"),
     # Values by their name, which must end in the secret's word: `hub_token: x` is one, `max_new_tokens: 128` is not.
     re.compile(
         rf"(?P<kept>{_SECRET}[\"']?(?:\s*[:=]\s*))"
@@ -39,8 +39,8 @@ _LEAST = 12
 def redacted(text: str) -> str:
     """The text with `<redacted>` in place of secrets.
 
-    Secrets are tokens of well-known services by their form, passwords in addresses, values whose name ends in `token`,
-    `_key`, `secret` or `password`, and whatever an environment variable of such a name holds.
+    Secrets are tokens of well-known services by their form, whatever stands before the host of an address, values whose
+    name ends in `token`, `_key`, `secret` or `password`, and what an environment variable of such a name holds.
     """
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\g<kept>{BLOT}", text)

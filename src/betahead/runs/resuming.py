@@ -104,10 +104,10 @@ def _record(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: it is no such record.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = RunFolder(path.parent).record
         sources = [str(one["source"]) for one in dict(record["data"]).values()]
         if not (sources and isinstance(record.get("resumptions", []), list)):
             raise TypeError("it names no data")
@@ -160,8 +160,9 @@ def check_same_data(before: Mapping[str, Any], now: Mapping[str, Mapping[str, st
         kind = "sha256" if "sha256" in old else "fingerprint"
         if old.get(kind) != new.get(kind):
             key = "model.fit.corpus" if role == "corpus" else f"data.{role}"
+            what = "other Arrow files" if {"sha256", "fingerprint"} <= set(old) else "another content"
             raise DataError(
-                f"`{key}` must hold what the run to resume began with, but {old['source']} has another content now "
+                f"`{key}` must hold what the run to resume began with, but {old['source']} has {what} now "
                 f"({kind} {str(new.get(kind))[:12]}… instead of {str(old.get(kind))[:12]}…); restore it, or "
                 "begin a new run in another `output`."
             )

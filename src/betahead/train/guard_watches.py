@@ -23,6 +23,7 @@ class Watch(ABC):
     """
 
     name: ClassVar[str]
+    speaks_once: ClassVar[bool] = True
     limit: float
     patience: int = 1
     streak: int = 0
@@ -196,6 +197,7 @@ class LevelDrift(Watch):
     """
 
     name: ClassVar[str] = "level_factor"
+    speaks_once: ClassVar[bool] = False
     kind: str
     began: float
 

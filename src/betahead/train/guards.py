@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _KINDS: dict[str, type[Watch]] = {
     kind.name: kind for kind in (AtBound, Constant, Falling, FarAway, PromptDrift, LevelDrift)
 }
+_STOPPED = "stopped_by"
+"""The entry of a checkpoint that names the watches which stop training there; no watch is called so."""
 _HALF = 1000.0
 """By how much rounding in half precision exceeds that of float32 in a sum of log-probabilities, as an order."""
 
@@ -28,7 +30,8 @@ class Guards(EndsWithCheckpoint):
     """Looks at every line of the training log, which costs no reading of the device, and speaks of a thing once.
 
     What it has seen is part of a checkpoint. With `stop`, training ends after the step of the line with a checkpoint,
-    whatever `save_strategy` says, and `raise_if_stopped` raises what was to be said; a resumed run goes on from there.
+    whatever `save_strategy` says, and `raise_if_stopped` raises all that was to be said; a resumed run goes on from
+    there and says by what it was stopped.
 
     Args:
         watches: settings of each watch by its name, and what it has seen.
@@ -46,14 +49,17 @@ class Guards(EndsWithCheckpoint):
         self.watches = {name: _KINDS[name](**settings) for name, settings in watches.items()}
         self.first_margin = first_margin
         self.on_warning: OnWarning = on_warning
-        self._stopped_by: str | None = None
+        self._stopped_by: dict[str, str] = {}
+        self._stopped_before: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What each watch has seen, for a checkpoint."""
-        return {name: asdict(watch) for name, watch in self.watches.items()}
+        """What each watch has seen, and which of them stop training here, for a checkpoint."""
+        seen: dict[str, Any] = {name: asdict(watch) for name, watch in self.watches.items()}
+        return seen | ({_STOPPED: list(self._stopped_by)} if self._stopped_by else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave; the limits stay those of this run."""
+        self._stopped_before = list(state.get(_STOPPED, []))
         for name, seen in state.items():
             own = self.watches.get(name)
             if own is not None:
@@ -63,8 +69,15 @@ class Guards(EndsWithCheckpoint):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Nothing has stopped this training yet."""
-        self._stopped_by = self.saved_at = None
+        """Nothing has stopped this training yet; what stopped it before is said, because it may not do so again."""
+        self._stopped_by, self.saved_at = {}, None
+        for name in self._stopped_before if state.is_world_process_zero else ():
+            once = _KINDS[name].speaks_once
+            logger.warning(
+                "resume: the run was stopped by %s at step %d; that guard has spoken and %s",
+                *(name, state.global_step, "does not stop this run again" if once else "speaks at its next power"),
+            )
+        self._stopped_before = []
 
     def on_log(
         self,
@@ -77,15 +90,17 @@ class Guards(EndsWithCheckpoint):
         """Look at the line of a log step."""
         if logs is None or "loss" not in logs:
             return
+        going_on = not self._stopped_by
         for name, watch in self.watches.items():
             sentence = watch.look(logs, state.global_step)
             if sentence is None:
                 continue
-            if self.on_warning == "stop" and self._stopped_by is None:
-                self._stopped_by = f"{name}: {sentence}"
-                self.end(args, state, control)
-            elif self.on_warning == "warn" and state.is_world_process_zero:
+            if self.on_warning == "stop":
+                self._stopped_by[name] = sentence
+            elif state.is_world_process_zero:
                 logger.warning("%s: %s", name, sentence)
+        if self._stopped_by and going_on:
+            self.end(args, state, control)
 
     def first_step(self, farthest: float, speaks: bool = True) -> None:
         """Hear how far policy and reference are apart before the first step, in nats; one process speaks of it.
@@ -110,10 +125,11 @@ class Guards(EndsWithCheckpoint):
         """Say why the run was stopped, if it was.
 
         Raises:
-            TrainingError: with the sentence of the guard.
+            TrainingError: with the sentence of every guard that spoke of the line.
         """
-        if self._stopped_by is not None:
-            raise TrainingError(f"{self._stopped_by} (`on_warning` is stop; step {self.saved_at} has a checkpoint)")
+        if self._stopped_by:
+            said = " ".join(f"{name}: {sentence}" for name, sentence in self._stopped_by.items())
+            raise TrainingError(f"{said} (`on_warning` is stop; step {self.saved_at} has a checkpoint)")
 
 
 def raise_if_stopped(callbacks: Sequence[TrainerCallback]) -> None:

@@ -20,8 +20,14 @@ _STATE = "trainer_state.json"
 
 def mark_trained(policy: Policy) -> None:
     """Note on a model, and on the one inside its adapters, that a step on pairs has been taken with it."""
+    taken = 1 + trained_steps(policy)
     for model in (policy, base_of(policy)):
-        vars(model)[_TRAINED] = True
+        vars(model)[_TRAINED] = taken
+
+
+def trained_steps(policy: Policy) -> int:
+    """How often `mark_trained` has been called of a model, by whichever trainer."""
+    return int(vars(policy).get(_TRAINED, 0))
 
 
 def warn_of_trained_reference(model: Policy, given: Any, data: Any, *, new_adapter: bool) -> None:

@@ -166,6 +166,7 @@ class ResumableTrainer(SavingTrainer):
         with state_of(checkpoint / COURSE):
             course = read_tree(checkpoint / COURSE)
             before, then = course["reference"], {key: course["course"][key] for key in self._course}
+            pairs = cast("str | None", course.get("pairs"))  # checkpoints from before it was kept have none
         now = self._reference
         if before is not None and now is not None and before != now:
             raise ConfigError(
@@ -181,6 +182,12 @@ class ResumableTrainer(SavingTrainer):
                     f"`{key}` must be {then[key]} as in {checkpoint}, but is {value} instead; the order of "
                     "the pairs would be another one. Change it back, or set `ignore_data_skip`."
                 )
+        if pairs is not None and pairs != self._pairs_digest:
+            raise ConfigError(
+                f"`train_dataset` must hold the pairs of {checkpoint}, token for token and in their order, but holds "
+                f"others instead (digest {self._pairs_digest[:12]}… instead of {pairs[:12]}…); give those, or set "
+                "`ignore_data_skip`."
+            )
 
     def _load_callback_state(self) -> None:
         """Give callbacks their state back; called once the trainer's own is there."""

@@ -8,6 +8,7 @@ pickles beside them: under FSDP accelerate writes `pytorch_model_fsdp.bin` and `
 `scheduler.pt`, all read back with `weights_only`; DeepSpeed reads its own files without it.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from datasets import Dataset
 
 from betahead.durable import refusal
 from betahead.errors import ConfigError
+from betahead.reference.row_keys import RowKeyMaker
 from betahead.train.arguments import DPOConfig
 from betahead.train.checkpoint import FolderTrainer
 from betahead.train.heldout import HeldOutGradient
@@ -51,6 +53,7 @@ class SavingTrainer(FolderTrainer):
     _metrics: dict[str, PairMetrics]
     _staged: Path | None = None
     _reference: str | None = None
+    _digested: tuple[Dataset, str] | None = None
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where checkpoints go: while one is written, the folder beside their place."""
@@ -108,6 +111,7 @@ class SavingTrainer(FolderTrainer):
             "ranks": self.args.world_size,
             "reference": self._reference,
             "course": self._course,
+            "pairs": self._pairs_digest,
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "callbacks": {name: callback.state_dict() for name, callback in self._stateful()},
@@ -182,6 +186,16 @@ class SavingTrainer(FolderTrainer):
                 name = type(callback).__name__
                 seen[name] = seen.get(name, 0) + 1
                 yield f"{name}/{seen[name]}", callback
+
+    @property
+    def _pairs_digest(self) -> str:
+        """Of the tokens of all pairs in their order, which are digested once."""
+        pairs = cast("Dataset", self.train_dataset)
+        if self._digested is None or self._digested[0] is not pairs:
+            keys = RowKeyMaker(fingerprint="").of_dataset(pairs)
+            whole = hashlib.sha256(b"".join(key for row in keys for key in row))
+            self._digested = pairs, whole.hexdigest()
+        return self._digested[1]
 
     @property
     def _course(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from betahead.reference.fingerprint import learns
 from betahead.reference.frozen import FrozenReference
 from betahead.reference.place import cache_beside, user_cache
 from betahead.train.arguments import DPOConfig
+from betahead.train.origin import trained_steps
 from betahead.train.scored import check_columns, is_scored
 from betahead.types import bundled
 
@@ -97,6 +98,7 @@ class ReferenceScoring:
         self.preference = preference
         self.wanted = preference.needs_reference
         self.brought = False
+        self._steps = trained_steps(preference.policy)
         self.collate = collate
         self.args = args
         self.accelerator = accelerator
@@ -128,12 +130,13 @@ class ReferenceScoring:
         assert self.cached is not None
         return CachedCollator(self.collate, self.cached)
 
-    def columns(self, dataset: Dataset | None, *, trained: bool) -> Dataset | None:
+    def columns(self, dataset: Dataset | None, *, trained: bool | None = None) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes.
 
         Args:
             dataset: tokenized records, or None.
-            trained: a step has been made since the reference was given.
+            trained: a step has been made since the reference was given; None while the trainer is being made, before
+                anything can have happened to it.
 
         Raises:
             ConfigError: there are rows to score, and what is to score them has been trained.
@@ -163,7 +166,8 @@ class ReferenceScoring:
         def begin(rows: int) -> None:
             nonlocal of
             of = rows
-            self._check_untrained(trained)
+            if trained is not None:
+                self._check_untrained(trained)
 
         with self.accelerator.autocast():
             return with_reference_columns(
@@ -192,7 +196,7 @@ class ReferenceScoring:
         there = "ref_chosen_logps" in inputs and (Need.STATES not in self.reference.needs or "ref_states" in inputs)
         if there or not self.wanted:
             return inputs
-        if trained and learns(self.reference):
+        if (trained or self._stepped) and learns(self.reference):
             raise ConfigError(
                 "the batches of `data_collator` must hold the reference's columns, because the reference that would "
                 f"score them has been trained since; pass them on, or {self._remedy}."
@@ -221,10 +225,13 @@ class ReferenceScoring:
             return "give another model as `ref_model`"
         return "set precompute_ref_log_probs to False"
 
+    @property
+    def _stepped(self) -> bool:
+        """Whether the policy has been trained since the reference was given, also by a run that has ended."""
+        return trained_steps(self.preference.policy) > self._steps
+
     def _check_untrained(self, trained: bool) -> None:
-        if not trained:
-            return
-        if learns(self.reference):
+        if (trained or self._stepped) and learns(self.reference):
             raise ConfigError(
                 "`eval_dataset` must be given to DPOTrainer before training, because the reference that it is to be "
                 f"scored with has been trained since; or {self._remedy}."

@@ -149,7 +149,7 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         gather_for(preference, self.accelerator, args)
         check_clipped_apart(self.accelerator, rule, args)
         # Only now are the models where they will compute.
-        self.road = road_of(policy, ref_model, train, args, shown=on_scoring is None)
+        self.road = road_of(policy, ref_model, train, args, self.accelerator, shown=on_scoring is None)
         self.collate = data_collator or self.road.collator(cast("int", tokenizer.pad_token_id))
         self.data_collator = pass_collator(self.collate, args)
         self.reference = reference_for(preference, ref_model, args, new_adapter=peft_config is not None)
@@ -159,10 +159,10 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         )
         if self.scoring.as_they_come:
             self.data_collator = pass_collator(self.scoring.collator, args)
-        scored, followed = held_apart(self._with_reference(train), rule.held_out, args.seed)
+        scored, followed = held_apart(self._with_reference(train, made=False), rule.held_out, args.seed)
         self.train_dataset = cast("Any", scored)
         self.finite = finite_guard_of(self, tokenizer, scored)
-        self.eval_dataset = each(held_out, self._with_reference)
+        self.eval_dataset = each(held_out, lambda pairs: self._with_reference(pairs, made=False))
         self.held_out = following(preference, followed, self.data_collator, self._completed, args, self.accelerator)
         with self.accelerator.autocast():
             self.calibration = calibration_for(policy, self.reference, rule, scored, self.data_collator, args)
@@ -182,9 +182,9 @@ class DPOTrainer(ResumableTrainer, WindowedTrainer):
         """The training arguments, with the type they were given with."""
         return cast("DPOConfig", self.args)
 
-    def _with_reference(self, dataset: Dataset | None) -> Dataset | None:
+    def _with_reference(self, dataset: Dataset | None, *, made: bool = True) -> Dataset | None:
         """The data set with the reference's columns, unless they are there or each batch is scored as it comes."""
-        return self.scoring.columns(dataset, trained=self.state.global_step > 0)
+        return self.scoring.columns(dataset, trained=self.state.global_step > 0 if made else None)
 
     def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch with the reference's columns."""

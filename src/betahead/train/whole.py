@@ -74,6 +74,8 @@ def listed(output: Path) -> list[Path]:
 def problem_of(checkpoint: Path) -> str:
     """What keeps training from going on from a folder, as a clause, or "" for nothing."""
     try:
+        if odd := next((path for path in sorted(checkpoint.rglob("*")) if _neither(path)), None):
+            return f"holds {odd.relative_to(checkpoint)}, which is neither a file nor a folder"
         manifest: Any = json.loads((checkpoint / MANIFEST).read_bytes())
         schema, files = manifest["schema"], cast("dict[str, int]", dict(manifest["files"]))
         resumable = bool(manifest["resumable"])
@@ -84,6 +86,11 @@ def problem_of(checkpoint: Path) -> str:
     if schema != _SCHEMA:
         return f"is of schema {schema}, which this version does not know"
     return _missing(checkpoint, files) or ("" if resumable else "holds the model alone (`save_only_model`)")
+
+
+def _neither(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, whose reader could wait for ever."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _missing(checkpoint: Path, files: dict[str, int]) -> str:

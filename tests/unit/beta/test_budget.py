@@ -78,12 +78,13 @@ def test_the_level_takes_the_place_of_beta_0_where_the_allocation_has_a_level_of
 
 @pytest.mark.parametrize("allocation", ["joint", "linear"])
 def test_the_level_is_the_mean_log_beta_where_the_allocation_would_run_away(allocation: str) -> None:
-    rule = budget(allocation, form="direct", scatter=0.2)
+    rule = budget(allocation, form="direct", scatter=0.2, bounds=(1e-3, 1e3))
     with torch.no_grad():
         rule.head.net.last.bias.add_(1.5)
     for _ in range(200):
         step(rule, kl=2.0)
     beta = rule.eval()(tiny.features(5), torch.zeros(5)).beta
+    assert not rule.explain(tiny.features(5)).at_bound.any()
     assert of(rule).log_level.item() > 1.0
     assert beta.log().mean().item() == pytest.approx(math.log(0.1) + of(rule).log_level.item(), abs=1e-4)
     assert beta.std().item() > 0.001
@@ -115,13 +116,39 @@ def test_only_answers_that_are_learned_from_count() -> None:
     assert (of(rule).kl.item(), of(rule).log_level.item()) == (0.0, 0.0)
 
 
-def test_the_level_stays_in_the_bounds_and_comes_back_at_once() -> None:
-    rule = budget("none", bounds=(0.05, 0.4), ppl_exponent=0.0, max_correction=0.0)
+ONE_BETA = {"ppl_exponent": 0.0, "max_correction": 0.0}
+MANY = {"form": "direct", "scatter": 0.15}
+
+
+@pytest.mark.parametrize(("allocation", "head"), [("none", ONE_BETA), ("joint", MANY), ("linear", MANY)])
+def test_the_level_stays_in_the_bounds_and_comes_back_at_once(allocation: str, head: dict[str, Any]) -> None:
+    rule = budget(allocation, bounds=(0.01, 10.0), **head)
     for _ in range(300):
         step(rule, kl=0.0)
-    assert rule.explain(tiny.features(2)).beta.tolist() == pytest.approx([0.05, 0.05])
+    assert of(rule).log_level.item() == pytest.approx(math.log(0.1))
+    held = rule.explain(tiny.features(5))
+    assert held.beta.min().item() == pytest.approx(0.01)
+    assert held.at_bound.all() == (allocation == "none"), "around a level on its bound half of the pairs are inside"
     step(rule, kl=3.0)
-    assert (rule.explain(tiny.features(2)).beta > 0.06).all()
+    back = rule.explain(tiny.features(5))
+    assert not back.at_bound.any()
+    assert back.beta.log().mean().item() == pytest.approx(math.log(0.1) + of(rule).log_level.item(), abs=1e-4)
+
+
+def test_the_centre_goes_a_tenth_of_its_way_at_a_step() -> None:
+    rule = budget("joint", form="direct")
+    with torch.no_grad():
+        rule.head.net.last.bias.add_(1.0)
+    step(rule, kl=2.0)
+    assert of(rule).centre.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_a_shaping_reshaped_to_its_own_beta_keeps_its_weight(allocation: str) -> None:
+    rule = budget(allocation, scatter=0.2)
+    of(rule).log_level.fill_(1.0)
+    own = rule(shown(-torch.ones(5), -torch.ones(5)), torch.zeros(5))
+    torch.testing.assert_close(rule.reshaped(own, own.beta).weight, own.weight)
 
 
 def test_an_estimate_from_samples_moves_the_level_by_all_the_steps_since_the_last() -> None:

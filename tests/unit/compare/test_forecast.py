@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from bandit import PLAN, GaussianBandit, bandit_of
 
 from betahead.compare.board import Board, Standing
 from betahead.compare.forecast import duration, forecast, sentences
-from betahead.compare.items import first_item, pool_items
+from betahead.compare.items import calls_of, first_item, pool_items
 from betahead.compare.plan import load_plan
 from betahead.compare.progress import time_left
 from betahead.compare.reach import chance_of_better
@@ -31,7 +32,7 @@ def test_runs_are_counted_and_the_finals_are_an_upper_bound():
 
 
 def test_the_time_of_a_run_is_measured_or_stated():
-    assert forecast(resolved_of()).basis == "measured on 16 runs of fixed in bandit/one"
+    assert forecast(resolved_of()).basis.startswith("measured on 16 runs of fixed in bandit/one, and one of every")
     stated = forecast(resolved_of(PLAN + "seconds_per_run: 3\n"))
     assert (stated.basis, stated.seconds) == ("stated in the plan", 3 * (stated.pool_runs + stated.final_runs))
 
@@ -45,6 +46,25 @@ def test_one_run_that_takes_long_is_enough_to_time_it():
     found = forecast(resolved)
     assert (found.basis, found.seconds_per_run) == ("measured on 1 run of fixed in bandit/one", 7.0)
     assert len(resolved.worlds["bandit/one"].calls) == 1
+
+
+def test_small_calls_dear_methods_and_dear_cells_are_in_the_time():
+    """A call takes 0.1 s to begin and 0.01 s a run; a method that takes twice as long does so everywhere."""
+
+    class Slow(GaussianBandit):
+        dearer: ClassVar[dict[str, float]] = {}
+
+        def run(self, method, configurations, seeds, *, split):
+            seconds = self.dearer.get(method, 1.0) * (0.1 + 0.01 * len(configurations) * len(seeds))
+            return replace(super().run(method, configurations, seeds, split=split), seconds=seconds)
+
+    resolved = resolve(load_plan(PLAN), Slow)
+    pool, finals = pool_items(resolved), forecast(resolved).final_runs
+    items = sum(len(calls_of(item.runs)) for item in pool)
+    expected = 0.1 * (items + 2 * 8) + 0.01 * (sum(len(item.runs) for item in pool) + finals)
+    assert forecast(resolved).seconds == pytest.approx(expected)
+    Slow.dearer = {list(resolved.plan.methods)[1]: 3.0}
+    assert forecast(resolved).seconds == pytest.approx(2 * expected)
 
 
 def test_power_is_that_of_the_statistics():

@@ -1,7 +1,11 @@
+import gzip
+import json
+
 import pytest
 
 from betahead.data.describe import describe
 from betahead.errors import ConfigError, DataError
+from betahead.worlds.small_tokenizer import trained_tokenizer
 
 ROWS = [
     {"prompt": "a b", "chosen": "one two three", "rejected": "one", "domain": "x"},
@@ -65,8 +69,21 @@ def test_the_longer_answer_wins_most_real_pairs(real_data):
     found = describe(real_data / "alpaca_eval_pairs.jsonl.gz")
     assert found.summary.kept == found.summary.rows == 8027
     assert found.distinct_prompts == found.repeated_prompts == 805
-    assert found.longer_wins == pytest.approx(0.82, abs=0.03)
+    assert found.unit == "words"
+    assert found.longer_wins + found.same_length / 2 == pytest.approx(0.82, abs=0.005)
     assert found.leaked > 0.999
+
+
+def test_the_longer_answer_wins_more_real_pairs_in_tokens_and_fewer_once_they_are_cut(real_data):
+    """The figures of docs/eval.md, where a tie counts half, on every eighth pair."""
+    with gzip.open(real_data / "alpaca_eval_pairs.jsonl.gz", "rt", encoding="utf-8") as file:
+        pairs = [json.loads(line) for line in file][::8]
+    texts = (row[field] for row in pairs for field in ("prompt", "chosen", "rejected"))
+    tokenizer = trained_tokenizer(texts, vocab_size=6144, max_length=8192)
+    whole, cut = describe(pairs, tokenizer), describe(pairs, tokenizer, max_length=384)
+    assert whole.unit == "tokens"
+    assert whole.longer_wins + whole.same_length / 2 == pytest.approx(0.84, abs=0.02)
+    assert cut.longer_wins + cut.same_length / 2 == pytest.approx(0.72, abs=0.02)
 
 
 def test_sharing_the_prompt_pays_on_real_transcripts(real_data):

@@ -1,8 +1,10 @@
 import json
+from itertools import islice, repeat
 
 import datasets
 import pytest
 
+from betahead.data import sources
 from betahead.data.sources import hub_rows, source_name, source_rows
 from betahead.errors import DataError
 
@@ -113,3 +115,20 @@ def test_sources_of_another_kind_are_refused():
     assert failure("  ") == "the preference data must be a path or a Hub name, but is an empty text instead."
     assert failure([]) == "the data set must hold preference pairs, but is empty instead."
     assert failure(["Q"]) == "row 1: a row must be a dict with `chosen` and `rejected`, but is 'Q' (str) instead."
+
+
+def test_a_stream_says_how_much_of_it_is_in_memory_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sources, "_TOLD_EVERY", 1000)
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    rows = source_rows(datasets.IterableDataset.from_generator(lambda: repeat(row)))
+    assert len(list(islice(rows, 2500))) == 2500
+    assert caplog.messages == [
+        f"data: {count} rows of a stream are in memory, and it is read to its end; of one that has none, give "
+        "`stream.take(ROWS)`"
+        for count in ("1,000", "2,000")
+    ]
+    caplog.clear()
+    assert len(list(source_rows([row] * 2500))) == 2500
+    assert not caplog.messages

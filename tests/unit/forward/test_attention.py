@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from betahead.data.pack import PackedCollator
 from betahead.errors import ConfigError
+from betahead.forward import attention
 from betahead.forward.attention import KernelError, branch_attention, sharing_attention, unsharing_attention
 from betahead.forward.flex import flex_serves
 from betahead.forward.kernels import AttentionSettings
@@ -100,6 +101,30 @@ def test_flex_gives_the_values_of_sdpa_without_gradient(settings: dict[str, Any]
         warnings.simplefilter("ignore", UserWarning)
         found = attended("flex", **settings)
     torch.testing.assert_close(found, attended("sdpa", **settings), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2, absolute positions"])
+def test_under_autocast_the_kernel_is_chosen_by_the_dtype_that_it_will_get(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[torch.dtype] = set()
+
+    def serves(query: Tensor, value: Tensor, settings: AttentionSettings) -> str:
+        seen.update({query.dtype, value.dtype})
+        return "is not here"
+
+    monkeypatch.setattr(attention, "varlen_serves", serves)
+    batch = bundled(PackedCollator()(tiny.records(3)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pair_forward(families.family(name), batch)
+    assert seen == {torch.bfloat16}
+
+
+def test_float64_stays_what_it_is_under_autocast() -> None:
+    wide = [one.double() for one in states()]
+    layout = TrunkLayout(SPANS, torch.device("cpu"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert branch_attention(nn.Identity(), *wide, layout).dtype == torch.float64
 
 
 def test_flex_scores_whole_batches_as_sdpa_does() -> None:

@@ -15,8 +15,10 @@ from betahead.data.collate import PairCollator
 from betahead.data.pack import PackedCollator
 from betahead.data.passes import PairTokens
 from betahead.errors import ConfigError
+from betahead.forward import attention
 from betahead.forward.attention import KernelError
-from betahead.forward.choice import Road, check_forward, road_for, token_ratio
+from betahead.forward.choice import Road, _declined, check_forward, road_for, token_ratio
+from betahead.forward.layout import TrunkLayout
 from betahead.forward.roads import scores_without_gradient
 from betahead.train.trainer import DPOTrainer
 from betahead.types import bundled
@@ -279,3 +281,30 @@ def test_a_window_that_reaches_the_attention_is_kept_however_long_the_rows() -> 
     )
     torch.testing.assert_close(packed.chosen, plain.chosen)
     torch.testing.assert_close(packed.rejected, plain.rejected)
+
+
+def test_the_kernel_is_tried_in_the_precision_of_the_run_and_the_numbers_in_that_of_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[torch.dtype] = []
+
+    def serves(query: torch.Tensor, *_: Any) -> str | None:
+        seen.append(query.dtype)
+        return "wants half" if query.dtype == torch.float32 else "is not here"
+
+    monkeypatch.setattr(attention, "varlen_serves", serves)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert road_for(tiny.qwen2(), "auto").kind == "shared"
+        assert set(seen) == {torch.float32, torch.bfloat16}
+        with pytest.raises(KernelError, match="but is varlen instead; it is not here"):
+            road_for(tiny.qwen2(), "auto", kernel="varlen")
+    with pytest.raises(KernelError, match="but is varlen instead; it wants half"):
+        road_for(tiny.qwen2(), "auto", kernel="varlen")
+
+
+def test_auto_says_on_a_gpu_why_its_attention_goes_by_masks() -> None:
+    layouts = [TrunkLayout(((2, 1, 1),), torch.device("cpu")) for _ in range(2)]
+    assert _declined(layouts, torch.device("cuda")) is None
+    layouts[1].declined.add("knows no softcap of scores")
+    assert _declined(layouts, torch.device("cuda")) == "knows no softcap of scores"
+    assert _declined(layouts, torch.device("cpu")) is None

@@ -64,6 +64,19 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "a" / "DONE").exists()
 
 
+def test_of_two_runs_that_found_the_folder_free_one_has_it_and_the_other_leaves_it_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("betahead.runs.folder.check_output", Path)  # both have asked before either has written
+    with claimed_folder(tmp_path / "a") as first:
+        (first.folder.path / "config.yaml").write_text("model:")
+        with pytest.raises(ConfigError) as caught, claimed_folder(tmp_path / "a"):
+            pass
+        assert str(caught.value) == (
+            f"`output` must be a folder of its own, but another run has just begun in {tmp_path / 'a'}; choose another "
+            "(`output=runs/NAME`)."
+        )
+        assert (first.folder.path / "config.yaml").read_text() == "model:"
+
+
 def test_a_folder_is_one_process_s_until_that_is_killed(tmp_path, monkeypatch):
     told, tell = os.pipe()
     other = os.fork()

@@ -55,6 +55,14 @@ def test_a_saved_data_set_is_identified_by_its_rows_whatever_its_fingerprint_say
     assert (made_otherwise["sha256"], made_otherwise["fingerprint"]) == (one["sha256"], "4567")
 
 
+def test_a_saved_data_set_in_other_shards_has_another_digest(tmp_path):
+    rows = datasets.Dataset.from_dict({"a": [1, 2]})
+    for shards in (1, 2):
+        rows.save_to_disk(str(tmp_path / str(shards)), num_shards=shards)
+    found = [data_fingerprint(str(tmp_path / str(shards)))["sha256"] for shards in (1, 2)]
+    assert found[0] != found[1]
+
+
 def test_columns_that_a_saved_data_set_hides_are_no_part_of_it(tmp_path):
     rows = datasets.Dataset.from_dict({"a": [1], "b": [2]})
     rows.save_to_disk(str(tmp_path / "all"))

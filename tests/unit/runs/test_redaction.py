@@ -19,7 +19,7 @@ TOKEN = "hf_" + "a1B2" * 9
         ("client_secret = s3", "client_secret = <redacted>"),
         ("--token abc --x", "--token <redacted> --x"),
         ("--hub-token=abc", "--hub-token=<redacted>"),
-        ("https://me:pass@host/x", "https://me:<redacted>@host/x"),
+        ("https://me:pass@host/x", "https://<redacted>@host/x"),
         ("sk-" + "9a" * 12, "sk-<redacted>"),
         ("sk-proj-" + "9a_-" * 8, "sk-<redacted>"),
         ("sk-ant-api03-" + "9a_-" * 8, "sk-<redacted>"),
@@ -28,10 +28,15 @@ TOKEN = "hf_" + "a1B2" * 9
         ("AKIA" + "9A" * 8, "AKIA<redacted>"),
         (f"eyJ{'9a' * 6}.eyJ{'9a' * 6}.{'9a' * 6}", "eyJ<redacted>"),
         ("Authorization: Bearer 0123456789abc", "Authorization: Bearer <redacted>"),
-        ("postgresql+psycopg://me:p%40ss@host:5432/db", "postgresql+psycopg://me:<redacted>@host:5432/db"),
-        ("postgresql://me:p@ss/word@host/db", "postgresql://me:<redacted>@host/db"),
-        ("redis://:pass@host", "redis://:<redacted>@host"),
-        ("https:/me:pass@host/pairs.jsonl", "https:/me:<redacted>@host/pairs.jsonl"),
+        ("postgresql+psycopg://me:p%40ss@host:5432/db", "postgresql+psycopg://<redacted>@host:5432/db"),
+        ("postgresql://me:p@ss/word@host/db", "postgresql://<redacted>@host/db"),
+        ("redis://:pass@host", "redis://<redacted>@host"),
+        ("https:/me:pass@host/pairs.jsonl", "https:/<redacted>@host/pairs.jsonl"),
+        ("https://s3cr3tword@host/x", "https://<redacted>@host/x"),
+        ("https:/s3cr3tword@host/x", "https:/<redacted>@host/x"),
+        ("https://s3cr3tword:x-oauth-basic@host/x", "https://<redacted>@host/x"),
+        ("https://s3cr3tword:@host/x", "https://<redacted>@host/x"),
+        ("git+ssh://s3cr3tword@host/x", "git+ssh://<redacted>@host/x"),
         ("sqlite:///x?password=abc&mode=ro", "sqlite:///x?password=<redacted>"),
         ("smtp_passwd: abc", "smtp_passwd: <redacted>"),
     ],
@@ -50,6 +55,9 @@ def test_secrets_are_blotted_out(text, expected):
         "/data/hf_datasets_of_preferences_2024/x.jsonl",
         "hf-internal-testing/tiny-random-model",
         "https://host:8080/path",
+        "https://host?by=user@name",
+        "https://host/user@name/pairs@v2",
+        "model.name=org/name@v2",
         "betahead train dpo beta.beta=0.1",
         'set `tokenizer.pad_token = tokenizer.eos_token` or `tokenizer.eos_token = "…"`',
         "sk-learn-models-of-preference-data",
@@ -67,7 +75,7 @@ def test_no_preset_changes():
 
 
 def test_what_is_blotted_out_stays_so():
-    once = redacted(f"hub_token: abc, --token abc {TOKEN} https://me:pass@host 'api_key=x y'")
+    once = redacted(f"hub_token: abc, --token abc {TOKEN} https://me:pass@host 'api_key=x y' https://abc@host")
     assert redacted(once) == once
 
 
@@ -86,8 +94,9 @@ def test_values_of_secret_variables_are_blotted_out_wherever_they_stand(monkeypa
         (["--token", "--dry-run"], ["--token", "--dry-run"]),
         (["--hub-token=a b"], ["--hub-token=<redacted>"]),
         (["train.hub_token=a b, c"], ["train.hub_token=<redacted>"]),
+        (["model.name=https://s3cr3tword@host/x"], ["model.name=https://<redacted>@host/x"]),
         (["--storage", "postgresql://me:a b@host/x"], ["--storage", "postgresql://me:a b@host/x"]),
-        (["--storage", "postgresql://me:ab@host/x"], ["--storage", "postgresql://me:<redacted>@host/x"]),
+        (["--storage", "postgresql://me:ab@host/x"], ["--storage", "postgresql://<redacted>@host/x"]),
         (["train", "dpo", "seed=1"], ["train", "dpo", "seed=1"]),
     ],
 )

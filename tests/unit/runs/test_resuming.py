@@ -1,6 +1,8 @@
 """What a run that goes on reads of its folder, and says of files that are damaged."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -48,6 +50,25 @@ def test_a_record_that_is_damaged_is_one_sentence(run, content, detail):
     assert str(caught.value).startswith(f"`{path}` must be the record of the run to resume, but cannot be read (")
     assert detail in str(caught.value)
     assert str(caught.value).endswith("); restore it, or begin a new run in another `output`.")
+
+
+@pytest.fixture
+def impatient():
+    """Ends a test that waits for what nobody writes."""
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pipe_in_the_place_of_a_file_is_one_sentence_and_not_waited_for(run):
+    folder, config = run
+    reads = {"run.json": lambda: resumption(config, print), "summary.json": lambda: finished_summary(folder)}
+    for name, read in reads.items():
+        (folder.path / name).unlink(missing_ok=True)
+        os.mkfifo(folder.path / name)
+        with pytest.raises(DataError, match=rf"cannot be read \({name} is no file\); restore it, or begin a new run"):
+            read()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"held_out": {}, "pairs": 3}'])

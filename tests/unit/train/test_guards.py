@@ -171,6 +171,42 @@ def test_a_stopped_run_goes_on_when_it_is_resumed_whatever_it_saves(saving: dict
     assert again.state.global_step == 20
 
 
+def test_all_that_is_wrong_by_a_line_is_said_and_each_guard_that_stopped_is_named_on_resuming(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule, settings, _ = PROVOKED["kl"]
+    settings = settings | {"guards": {"kl": 0.1, "falling": 0.05, "patience": 1}}
+    made = trainer(tmp_path, rule(), **settings, on_warning="stop")
+    with pytest.raises(TrainingError, match=r"falling: the log-probabilities .* kl: the policy is .* has a checkpoint"):
+        made.train()
+    step = made.state.global_step
+    assert step == 2
+    for again in (trainer(tmp_path, rule(), **settings, on_warning="stop") for _ in range(2)):
+        caplog.clear()
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert [record.getMessage() for record in caplog.records if record.name == "betahead.train.guards"] == [
+            f"resume: the run was stopped by {name} at step 2; that guard has spoken and does not stop this run again"
+            for name in ("falling", "kl")
+        ]
+    assert again.state.global_step == 20
+
+
+def test_a_level_that_stopped_a_run_is_said_to_speak_at_its_next_power(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule, settings, _ = PROVOKED["level_factor"]
+    made = trainer(tmp_path, rule(), **settings, on_warning="stop")
+    with pytest.raises(TrainingError, match=r"^level_factor: "):
+        made.train()
+    step = made.state.global_step
+    again = trainer(tmp_path, rule(), **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert (
+        f"resume: the run was stopped by level_factor at step {step}; that guard has spoken and speaks at its next "
+        "power"
+    ) in [record.getMessage() for record in caplog.records]
+
+
 def watching(made: DPOTrainer) -> tuple[set[str], float | None]:
     (guards,) = (one for one in made.callback_handler.callbacks if isinstance(one, Guards))
     return set(guards.watches), guards.first_margin

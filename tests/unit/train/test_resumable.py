@@ -1,8 +1,10 @@
 """Which checkpoint a training goes on from, and which it refuses."""
 
+import json
 import logging
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from datasets import Dataset
 from betahead.beta.fixed import FixedBeta
 from betahead.beta.learned import LearnedBeta
 from betahead.errors import ConfigError
+from betahead.train.saving import COURSE
+from betahead.train.state_tree import read_tree, write_tree
 from betahead.train.trainer import DPOTrainer
-from betahead.train.whole import checkpoints_in
+from betahead.train.whole import MANIFEST, checkpoints_in
 
 SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 
@@ -149,6 +153,36 @@ def test_another_order_of_pairs_is_refused(
     )
     if key != "train_dataset":
         trainer_of(tmp_path, ignore_data_skip=True, **changes).train(resume_from_checkpoint=run / "checkpoint-2")
+
+
+@pytest.mark.parametrize("change", ["others", "another order", "chosen and rejected exchanged"])
+def test_as_many_other_pairs_are_refused(change: str, run: Path, tmp_path: Path) -> None:
+    pairs = tiny.pairs(8)
+    swapped = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+    data = {"others": tiny.pairs(8, seed=5), "another order": pairs.select(range(7, -1, -1))}.get(change, swapped)
+    with pytest.raises(ConfigError) as caught:
+        trainer_of(tmp_path, data=data).train(resume_from_checkpoint=run / "checkpoint-2")
+    assert re.fullmatch(
+        f"`train_dataset` must hold the pairs of {re.escape(str(run / 'checkpoint-2'))}, token for token and in their "
+        "order, but holds others instead \\(digest [0-9a-f]{12}… instead of [0-9a-f]{12}…\\); give those, or set "
+        r"`ignore_data_skip`\.",
+        str(caught.value),
+    )
+    trainer_of(tmp_path, data=data, ignore_data_skip=True).train(resume_from_checkpoint=run / "checkpoint-2")
+
+
+def test_a_checkpoint_that_knows_no_digest_of_its_pairs_is_gone_on_from(run: Path, tmp_path: Path) -> None:
+    old = tmp_path / "checkpoint-2"
+    shutil.copytree(run / "checkpoint-2", old)
+    course = read_tree(old / COURSE)
+    assert len(course.pop("pairs")) == 64
+    write_tree(old / COURSE, course)
+    manifest = json.loads((old / MANIFEST).read_text())
+    manifest["files"][COURSE] = (old / COURSE).stat().st_size
+    (old / MANIFEST).write_text(json.dumps(manifest))
+    again = trainer_of(tmp_path)
+    again.train(resume_from_checkpoint=old)
+    assert again.state.global_step == 4
 
 
 def test_the_mean_loss_is_that_of_all_steps(run: Path, tmp_path: Path) -> None:

@@ -87,6 +87,18 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     assert list(found.skipped) == at[1:]
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "trainer_state.json", "model.safetensors", "inner/part"])
+def test_a_pipe_in_a_checkpoint_is_said_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    place = written(tmp_path, 1)
+    (place / name).unlink(missing_ok=True)
+    os.mkfifo(place / name)
+    # In a process of its own, which a reader of the pipe would keep for ever.
+    asked = "import sys, pathlib, betahead.train.whole as whole; print(whole.problem_of(pathlib.Path(sys.argv[1])))"
+    words = [sys.executable, "-c", asked, str(place)]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == f"holds {name}, which is neither a file nor a folder\n"
+
+
 def test_only_those_after_the_last_whole_one_are_skipped(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         written(tmp_path, step)
