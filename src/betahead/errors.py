@@ -44,3 +44,7 @@ class TrainingError(BetaHeadError):
 
 class RankError(BetaHeadError):
     """A process that trained along is gone, so that the others cannot go on."""
+
+
+class WorkerError(BetaHeadError):
+    """A worker of the data loader is gone, so that training has no more pairs."""

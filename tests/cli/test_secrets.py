@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from betahead.cli.train import _words_that_go_on
+from betahead.runs.launched import how_to_go_on
 from betahead.runs.redaction import BLOT
 
 HUB, OPENAI, LOGGER = "hf_" + "Zq9x" * 8, "sk-proj-" + "Zq9x" * 8, "Zq9x" * 10
@@ -64,8 +64,9 @@ def test_a_sentence_shows_no_secret(planted, betahead, words):
     assert err.startswith("error: ") and found_in(out + err) == []
 
 
-def test_the_command_that_goes_on_shows_no_secret():
-    words = [f"train.project={HUB}", f"train.hub_token={PASSWORD}", "seed=3"]
-    line = _words_that_go_on("one.yaml", words)
+def test_the_command_that_goes_on_shows_no_secret(monkeypatch):
+    words = ["train", "one.yaml", f"train.project={HUB}", f"train.hub_token={PASSWORD}", "seed=3"]
+    monkeypatch.setattr("sys.argv", ["betahead", *words])
+    line = how_to_go_on()
     assert found_in(line) == []
-    assert line == f"betahead train one.yaml 'train.project=hf_{BLOT}' 'train.hub_token={BLOT}' seed=3 --resume"
+    assert line == f"`betahead train one.yaml 'train.project=hf_{BLOT}' 'train.hub_token={BLOT}' seed=3 --resume`"

@@ -11,9 +11,24 @@ import pytest
 from long_run import begun, launched, launching, ranks_of, wait_for_steps
 from together import free_port
 
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
+# Three steps, and answers that take seconds: the row after those of the steps and of `train` is that of the evaluation.
+ANSWERING = ["train.max_steps=3", "evaluate.samples=2", "evaluate.max_new_tokens=400"]
+
 
 @pytest.mark.slow
-def test_the_rank_that_is_left_says_so_and_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("environment", "words", "rows"), [({}, [], 1), (FSDP, ANSWERING, 5)], ids=["in a step", "while it answers"]
+)
+def test_the_rank_that_is_left_says_so_and_stops(
+    environment: dict[str, str], words: list[str], rows: int, tmp_path: Path
+) -> None:
     config, port = begun(tmp_path), free_port()
     shared = {
         "WORLD_SIZE": "2",
@@ -25,16 +40,16 @@ def test_the_rank_that_is_left_says_so_and_stops(tmp_path: Path) -> None:
     }
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "betahead", "train", str(config)],
+            [sys.executable, "-m", "betahead", "train", str(config), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ | shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in (0, 1)
     ]
     try:
-        wait_for_steps(tmp_path / "run", ranks[0])
+        wait_for_steps(tmp_path / "run", ranks[0], rows)
         ranks[1].send_signal(signal.SIGKILL)
         killed = time.monotonic()
         _, said = ranks[0].communicate(timeout=60)

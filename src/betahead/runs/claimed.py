@@ -106,16 +106,21 @@ class OneProcess:
 
 @contextmanager
 def disk_refusals(output: Path) -> Generator[None]:
-    """Turn what a file system says of a folder that is full or read-only into a sentence.
+    """Turn what a file system says of a folder that is full, read-only or gone into a sentence.
 
     Raises:
-        ConfigError: it refused to write, with its words and how to go on.
+        ConfigError: it refused to write, with its words and how to go on; or the folder is no longer there.
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
         said, name = refusal(error), getattr(error, "filename", None)
         elsewhere = isinstance(name, str) and output.absolute() not in Path(name).absolute().parents
+        if isinstance(error, FileNotFoundError) and isinstance(name, str) and not elsewhere and not output.is_dir():
+            raise ConfigError(
+                f"`output` must stay where it is until the run has ended, but {output} is gone; put it back and go on "
+                "with `--resume`, or begin again."
+            ) from error
         if said is None or elsewhere:
             raise
         raise ConfigError(

@@ -17,18 +17,11 @@ from transformers import PrinterCallback
 
 from betahead.beta.files import save_rule
 from betahead.durable import sync_tree
+from betahead.errors import WorkerError
 from betahead.evaluate.prompts import seen_in
 from betahead.forward.model import Policy
 from betahead.runs.adapters import keep_start, merge_policy
-from betahead.runs.build import (
-    Data,
-    Fitted,
-    arguments_of,
-    data_of,
-    policy_of,
-    rule_of,
-    trainer_of,
-)
+from betahead.runs.build import Data, Fitted, arguments_of, data_of, policy_of, rule_of, trainer_of
 from betahead.runs.claimed import KeepsOnceBegun, OneProcess, disk_refusals
 from betahead.runs.config import Config, dump_config
 from betahead.runs.fits import check_fits
@@ -54,7 +47,7 @@ from betahead.train.calibration import sample_of_prompts
 from betahead.train.checkpoint import hidden_size_of
 from betahead.train.guard_finite import check_finite
 from betahead.train.progress import LogTo, ProgressLines
-from betahead.train.ranks import check_ranks, first_rank
+from betahead.train.ranks import check_ranks, first_rank, lost_ranks_told
 from betahead.train.snapshots import PromptSnapshots
 from betahead.train.spread import whole_state
 from betahead.train.stopping import StopOnSignal, Stopped
@@ -90,10 +83,11 @@ def train_run(
 
     Raises:
         ConfigError, DataError: see `runs.build` and `runs.resuming`; or the disk took no more.
+        RankError, WorkerError: another rank, or a worker of the data loader, is gone.
         Stopped: a signal ended it; `stop` knows whether there is a checkpoint.
     """
     path, console = Path(config.output).expanduser(), console_of_rank(console)
-    with quieted(), OneProcess() as alone, disk_refusals(path):
+    with quieted(), OneProcess() as alone, disk_refusals(path), lost_ranks_told():
         resumed = None
         if resume:
             alone.hold(path)
@@ -202,10 +196,10 @@ def _trained(
         trainer.add_callback(stop)
     try:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
-    except RuntimeError as error:
-        if stop is not None and stop.asked and "worker" in str(error):
-            raise Stopped from error  # the signal went to the workers of the data loader too
-        raise
+    except WorkerError as error:
+        if stop is None or not stop.asked:
+            raise
+        raise Stopped from error  # the signal has ended a worker before it could turn a deaf ear
     if stop is not None and stop.saved_at is not None:
         raise Stopped
     if trainer.kl_estimates is not None:

@@ -16,6 +16,7 @@ from betahead.train.arguments import DPOConfig
 from betahead.train.guard_memory import memory_explained
 from betahead.train.order import GroupedSampler
 from betahead.train.spread import SpreadTrainer
+from betahead.train.workers import WorkedTrainer
 
 
 def pass_collator(collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]], args: DPOConfig) -> PassCollator:
@@ -34,7 +35,7 @@ def pass_collator(collate: Callable[[list[dict[str, Any]]], Mapping[str, Any]], 
     return PassCollator(collate=collate, budget=args.max_batch_tokens, pass_tokens=counts or padded_tokens)
 
 
-class WindowedTrainer(SpreadTrainer):
+class WindowedTrainer(WorkedTrainer, SpreadTrainer):
     """`transformers.Trainer` over batches that `PassCollator` cut into passes.
 
     An optimizer step sees the same `per_device_train_batch_size × gradient_accumulation_steps` pairs of every rank

@@ -124,3 +124,15 @@ def test_a_disk_that_refuses_is_one_sentence_and_other_errors_are_themselves(tmp
     ):
         with pytest.raises(type(error)), disk_refusals(tmp_path):
             raise error
+
+
+def test_a_folder_that_is_gone_is_one_sentence_and_a_missing_file_in_one_that_is_there_is_not(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileNotFoundError), disk_refusals(tmp_path / "there"):
+        (tmp_path / "there" / "file").read_bytes()
+    with pytest.raises(ConfigError) as caught, disk_refusals(tmp_path / "gone"):
+        (tmp_path / "gone" / "metrics.jsonl").open("a")
+    assert str(caught.value) == (
+        f"`output` must stay where it is until the run has ended, but {tmp_path / 'gone'} is gone; put it back and go "
+        "on with `--resume`, or begin again."
+    )
