@@ -1,5 +1,6 @@
 """The page of a comparison: verdicts in words first, then what they rest on."""
 
+from betahead.compare.scope import HOLDS, Scope, Searches
 from betahead.report.evidence_file import EvidenceFile
 from betahead.report.facts import described, software_and_hardware
 from betahead.report.headroom import headroom
@@ -31,7 +32,7 @@ def comparison_page(evidence: EvidenceFile, footer: str) -> str:
         )
     sections = [
         Section(
-            name="verdicts", title="Verdicts", body=joined(in_words(evidence), _one_search(evidence), by_cell(evidence))
+            name="verdicts", title="Verdicts", body=joined(in_words(evidence), _scope(evidence), by_cell(evidence))
         ),
         Section(name="effect", title="Effects", body=joined(effects(evidence), secondary(evidence))),
         Section(name="search", title="Best of n", body=best_of_n(evidence)),
@@ -53,19 +54,31 @@ def comparison_page(evidence: EvidenceFile, footer: str) -> str:
     )
 
 
-def _one_search(evidence: EvidenceFile) -> Html | None:
-    """Where every search saw the whole pool, verdicts are about one pick."""
-    trials, pool = at(evidence.plan, "pool", "trials"), at(evidence.plan, "pool", "configurations")
-    if not isinstance(trials, int) or not isinstance(pool, int) or trials < pool:
+def _scope(evidence: EvidenceFile) -> Html | None:
+    """For what the intervals and p-values hold; None where the evidence does not tell."""
+    scope = evidence.values.get("scope", _scope_of_plan(evidence))
+    if not isinstance(scope, str) or scope not in HOLDS:
         return None
-    return element(
-        "p",
-        (
-            "Every search saw the whole pool, so all finals of a method have the same pick: the luck of that search "
-            "is in no interval and no p-value."
+    about = f"intervals and p-values are {HOLDS[scope]}"
+    sentence = {
+        "configurations": f"Every final has a search of its own, which no other shares a point with: {about}.",
+        "pool": f"Searches overlap in one pool: {about}, and with others a verdict may turn.",
+        "search": (
+            f"Every search saw the whole pool: {about}. All finals of a method have the same pick, whose luck is in "
+            "no interval and no p-value, and a placebo may have picked another configuration."
         ),
-        class_="note",
-    )
+    }[scope]
+    return element("p", sentence, class_="note")
+
+
+def _scope_of_plan(evidence: EvidenceFile) -> Scope | None:
+    """The scope that older evidence, which does not name it, has by its plan."""
+    places = (("pool", "configurations"), ("pool", "trials"), ("finals", "seeds"))
+    numbers = [number for place in places if isinstance(number := at(evidence.plan, *place), int) and number > 0]
+    if len(numbers) < len(places):
+        return None
+    configurations, trials, finals = numbers
+    return Searches(configurations=configurations, trials=trials, finals=finals).scope
 
 
 def _keys(evidence: EvidenceFile) -> list[KeyNumber]:

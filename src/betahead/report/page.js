@@ -1,9 +1,10 @@
 "use strict";
 // Draws the figures of the page from the numbers in it, and makes each figure's table and CSV from the same numbers.
 (() => {
+  const { widthIn, shortened, inLines } = fitting;
   const root = document.documentElement;
   const drawn = [], tables = [];
-  const narrow = () => window.innerWidth < 560;
+  const phone = window.matchMedia("(max-width: 559.98px)"), narrow = () => phone.matches;
 
   // Colours
 
@@ -53,7 +54,7 @@
       return one;
     });
   }
-  function layoutOf(figure, panel, colour, height) {
+  function layoutOf(figure, panel, colour, height, width) {
     const ink = colour("--soft"), size = narrow() ? 11 : 12.5;
     const axis = {
       gridcolor: colour("--grid"), linecolor: colour("--rule"), zerolinecolor: colour("--rule"), tickcolor: colour("--rule"),
@@ -61,7 +62,7 @@
       title: { standoff: 10, font: { size: size + 0.5 } }, tickfont: { size },
     };
     const base = {
-      height, margin: { l: 12, r: 12, t: 10, b: 12 }, showlegend: false, hovermode: "closest", dragmode: narrow() ? false : "zoom",
+      margin: { l: 12, r: 12, t: 10, b: 12 }, showlegend: false, hovermode: "closest", dragmode: narrow() ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: colour("--sans"), color: ink, size },
       xaxis: axis, yaxis: axis,
       hoverlabel: {
@@ -69,13 +70,28 @@
         font: { color: colour("--ink"), family: colour("--sans"), size: 12.5 },
       },
     };
-    const found = merged(merged(base, themed(figure.layout, colour)), themed(panel.layout, colour));
-    // Names beside the rows would take a phone's whole width: there they stand above them.
-    if (narrow() && found.yaxis.ticktext && !found.yaxis.title.text) {
-      found.yaxis.ticklabelposition = "inside top";
-      found.yaxis.tickfont.color = ink;
+    const found = merged(merged(base, themed(figure.layout, colour)), { ...themed(panel.layout, colour), height });
+    // A title is centred on the axes, whose margins at its two ends differ by 85 pixels at most.
+    const titled = widthIn(size + 0.5, colour("--sans")), named = widthIn(size, colour("--sans"));
+    for (const [one, room] of [[found.xaxis, width - 85], [found.yaxis, height - 85]])
+      if (one.title.text) one.title.text = inLines(one.title.text, room, titled);
+    if (found.yaxis.ticktext && !found.yaxis.title.text) {
+      found.yaxis.ticktext = found.yaxis.ticktext.map((name) => shortened(name, narrow() ? width - 30 : width / 2, named));
+      if (narrow()) namesAbove(found, ink);
     }
     return found;
+  }
+  /** Names beside the rows would take a phone's whole width: there they stand above them. Plotly's own labels inside the axes
+   * move the range of the other axis, and with some names it never comes to an end. */
+  function namesAbove(layout, ink) {
+    const { tickvals, ticktext } = layout.yaxis;
+    layout.yaxis.showticklabels = false;
+    layout.annotations = [
+      ...(layout.annotations ?? []),
+      ...ticktext.map((text, row) => ({
+        text, x: 0, xref: "paper", xanchor: "left", y: tickvals[row], yref: "y", yanchor: "bottom", yshift: 3, showarrow: false, font: { color: ink },
+      })),
+    ];
   }
   function draw(entry) {
     const { figure, place } = entry;
@@ -84,7 +100,7 @@
     const rows = panel.layout.yaxis?.ticktext && !panel.layout.yaxis.title ? 1.3 : 1;
     const height = (panel.layout.height ?? Number(place.dataset.height)) * (narrow() ? rows : 1);
     place.style.minHeight = `${height}px`;
-    return Plotly.react(place, tracesOf(figure, panel, colour), layoutOf(figure, panel, colour, height), options);
+    return Plotly.react(place, tracesOf(figure, panel, colour), layoutOf(figure, panel, colour, height, place.clientWidth), options);
   }
 
   // Legend and panels
@@ -234,6 +250,7 @@
   const wish = window.matchMedia("(prefers-color-scheme: dark)");
   setTheme(wish.matches);
   wish.addEventListener("change", () => setTheme(wish.matches));
+  phone.addEventListener("change", () => drawn.forEach(draw));
   for (const button of document.querySelectorAll(".theme")) button.addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
   const figures = [...document.querySelectorAll("figure.figure")].map((place) => {
     const figure = JSON.parse(place.querySelector('script[type="application/json"]').textContent);

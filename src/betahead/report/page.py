@@ -51,7 +51,7 @@ def page(
     """
     source = files("betahead.report")
     style = source.joinpath("page.css").read_text(encoding="utf-8")
-    script = source.joinpath("page.js").read_text(encoding="utf-8")
+    script = "\n".join(source.joinpath(name).read_text(encoding="utf-8") for name in ("page_texts.js", "page.js"))
     plotly = files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
     scripts = [_EARLY, _inline(plotly), _inline(script)]
     head = element(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from report_pages import column, figures_of, spoiled
 
+from betahead.compare.scope import HOLDS
 from betahead.report.comparison_page import comparison_page
 from betahead.report.evidence_file import EvidenceFile
 from betahead.report.searches import envelope
@@ -44,6 +45,36 @@ def test_verdicts_in_words_come_before_any_number(page, evidence):
     for claim in evidence["claims"]:
         words = claim["sentence"]
         assert words[1:] in main.partition("<table")[0]
+
+
+@pytest.mark.parametrize(
+    ("scope", "begins"),
+    [
+        ("configurations", "Every final has a search of its own"),
+        ("pool", "Searches overlap in one pool"),
+        ("search", "Every search saw the whole pool"),
+    ],
+)
+def test_for_what_the_verdicts_hold_stands_below_them(scope, begins, evidence, tmp_path):
+    _, page = written({**evidence, "scope": scope}, tmp_path)
+    assert begins in page and f"intervals and p-values are {HOLDS[scope]}" in page
+    assert sum(f"intervals and p-values are {words}" in page for words in HOLDS.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        ({"configurations": 16, "trials": 2}, HOLDS["configurations"]),
+        ({"configurations": 4, "trials": 2}, HOLDS["pool"]),
+        ({"configurations": 2, "trials": 2}, HOLDS["search"]),
+        ({"configurations": 2}, None),
+    ],
+)
+def test_older_evidence_has_the_scope_of_its_plan(pool, words, evidence, tmp_path):
+    values = {name: value for name, value in evidence.items() if name != "scope"}
+    plan = {**evidence["plan"], "plan": {**evidence["plan"]["plan"], "pool": pool}}
+    _, page = written({**values, "plan": plan}, tmp_path)
+    assert [one for one in HOLDS.values() if f"intervals and p-values are {one}" in page] == ([words] if words else [])
 
 
 def test_every_part_of_a_comparison_has_its_figure(page):
