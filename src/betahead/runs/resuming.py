@@ -113,6 +113,7 @@ def _record(path: Path) -> Mapping[str, Any]:
             raise TypeError("it names no data")
         if record.get("fit") is not None:
             FitReport(**record["fit"])
+        _ = {**record.get("software", {}).get("packages", {})}  # which the model card lists at the end
         return record
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(

@@ -39,6 +39,7 @@ def test_the_record_is_what_a_resumption_goes_on_from(run):
         ('{"data": {"train": {"sha256": "0"}}}', "'source'"),
         ('{"data": {"train": {"source": "x"}}, "resumptions": 3}', "it names no data"),
         ('{"data": {"train": {"source": "x"}}, "fit": {"steps": 3}}', "missing"),
+        ('{"data": {"train": {"source": "x"}}, "software": {"packages": "auto"}}', "not a mapping"),
     ],
 )
 def test_a_record_that_is_damaged_is_one_sentence(run, content, detail):
