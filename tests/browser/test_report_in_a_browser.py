@@ -2,11 +2,12 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from report_pages import column, figures_of
+from report_pages import column, comparison, figures_of
 
 from betahead.report.written import write_report
 
@@ -19,6 +20,15 @@ MARKS = """
     const box = one.getBoundingClientRect(); return box.width + box.height === 0;
   }),
 }))
+"""
+OUTSIDE = """
+[...document.querySelectorAll('figure.figure')].flatMap(place => {
+  const room = place.querySelector('.plot').getBoundingClientRect();
+  return [...place.querySelectorAll('.plot text')].map(text => [text, text.getBoundingClientRect()])
+    .filter(([, box]) => box.width && (box.left < room.left - 1 || box.right > room.right + 1
+      || box.top < room.top - 1 || box.bottom > room.bottom + 1))
+    .map(([text]) => `${place.id}: ${text.textContent}`);
+})
 """
 ATTACK = """() => {
   const script = document.createElement('script');
@@ -53,6 +63,45 @@ def test_every_figure_is_drawn_at_a_desk(kind, pages, desk):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_figure_is_drawn_on_a_phone_and_nothing_is_wider_than_it(kind, pages, opened):
     check_drawn(opened(pages[kind], 360, scheme="dark"), pages[kind], 360, "dark")
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_text_of_a_figure_lies_inside_it(kind, width, pages, opened):
+    page = opened(pages[kind], width).page
+    assert page.evaluate("document.querySelectorAll('.plot text').length") > 50
+    assert page.evaluate(OUTSIDE) == []
+
+
+@pytest.fixture
+def renamed(tmp_path, tmp_path_factory):
+    """The page of a comparison, as it would be had one of its methods another name."""
+
+    def write(name):
+        folder = comparison(tmp_path_factory.getbasetemp())
+        evidence = folder.joinpath("evidence.json").read_text(encoding="utf-8")
+        (tmp_path / "evidence.json").write_text(evidence.replace("joint_plus", name), encoding="utf-8")
+        return write_report([tmp_path]).path
+
+    return write
+
+
+@pytest.mark.parametrize("width", [360, 700, 1440])
+def test_names_of_methods_that_have_no_room_are_shortened_in_the_middle(width, renamed, opened):
+    found = opened(renamed("joint_of_long_name<&>" * 4), width)
+    assert found.page.evaluate(OUTSIDE) == []
+    names = found.page.locator("#effects .plot text", has_text="…").all_text_contents()
+    assert len(names) >= 2 and any(name.endswith("− fixed") for name in names)
+    assert not any(re.search(r"&\w|;", name) for name in names)
+    assert found.quiet
+
+
+def test_a_figure_that_becomes_narrow_is_drawn_as_on_a_phone(pages, opened):
+    page = opened(pages["comparison"], 1440).page
+    assert page.locator("#effects .plot .annotation").count() == 0
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.locator("#effects .plot .annotation").first.wait_for()
+    page.wait_for_function(f"{OUTSIDE.strip()}.length === 0")
 
 
 def test_the_theme_can_be_changed_and_the_figures_follow(desk):

@@ -71,14 +71,16 @@
       },
     };
     const found = merged(merged(base, themed(figure.layout, colour)), { ...themed(panel.layout, colour), height });
-    // A title is centred on the axes, whose margins at its two ends differ by 85 pixels at most.
     const titled = widthIn(size + 0.5, colour("--sans")), named = widthIn(size, colour("--sans"));
-    for (const [one, room] of [[found.xaxis, width - 85], [found.yaxis, height - 85]])
-      if (one.title.text) one.title.text = inLines(one.title.text, room, titled);
+    let beside = 0;
     if (found.yaxis.ticktext && !found.yaxis.title.text) {
       found.yaxis.ticktext = found.yaxis.ticktext.map((name) => shortened(name, narrow() ? width - 30 : width / 2, named));
       if (narrow()) namesAbove(found, ink);
+      else beside = Math.max(...found.yaxis.ticktext.map(named));
     }
+    // A title is centred on the axes, whose margins at its two ends differ by 85 pixels at most, and by names beside the rows.
+    for (const [one, room] of [[found.xaxis, width - 85 - beside], [found.yaxis, height - 85]])
+      if (one.title.text) one.title.text = inLines(one.title.text, room, titled);
     return found;
   }
   /** Names beside the rows would take a phone's whole width: there they stand above them. Plotly's own labels inside the axes
