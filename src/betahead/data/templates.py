@@ -44,12 +44,18 @@ class RenderedPair:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that cannot end an answer or pad a batch.
+    """Refuse a tokenizer that cannot end an answer, pad a batch or tell its longest text.
 
     Raises:
-        DataError: no eos token, or no pad token.
+        DataError: no eos token, no pad token, or a `model_max_length` that is no number.
     """
     name = tokenizer.name_or_path or type(tokenizer).__name__
+    longest: Any = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise DataError(
+            f"`model_max_length` of the tokenizer {name} must be a number, but is {cut(repr(longest))} instead; "
+            "correct its tokenizer_config.json."
+        )
     if tokenizer.eos_token_id is None:
         raise DataError(
             f"the tokenizer must have an end-of-sequence token, but {name} has none; name one that its vocabulary "

@@ -1,3 +1,5 @@
+from copy import copy
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -165,10 +167,19 @@ def test_a_tokenizer_without_eos_or_pad_is_refused(plain):
     )
     with pytest.raises(DataError) as caught:
         check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=plain.backend_tokenizer, eos_token="<eos>"))
+
     assert str(caught.value) == (
         f"the tokenizer must have a padding token, but {name} has none; set `tokenizer.pad_token = "
         "tokenizer.eos_token` (padding is masked everywhere) and save it again."
     )
+
+
+@pytest.mark.parametrize("longest", ["auto", True, [1]])
+def test_a_tokenizer_must_know_its_longest_text(plain, longest):
+    plain = copy(plain)
+    plain.model_max_length = longest
+    with pytest.raises(DataError, match=r"`model_max_length` of the tokenizer .* must be a number, but is"):
+        check_tokenizer(plain)
 
 
 def test_another_prompt_template_is_refused(plain):
