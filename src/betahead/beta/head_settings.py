@@ -44,7 +44,8 @@ def number(key: str, value: Any, wanted: str, least: float, most: float = math.i
         raise ConfigError(f"`beta.{key}` must be {wanted}, but is {value!r} instead.")
     if abs(value) > _ROOM:
         raise ConfigError(f"`beta.{key}` must be {wanted} and at most 1e12 in size, but is {value!r} instead.")
-    if least == 0 and not inside and value < 1 / _ROOM:
+    # Nothing is divided by a rate, and one that moves nothing is a way to hold still.
+    if least == 0 and not inside and value < 1 / _ROOM and not key.endswith("rate"):
         raise ConfigError(f"`beta.{key}` must be {wanted} and at least 1e-12, but is {value!r} instead.")
     return float(value)
 
