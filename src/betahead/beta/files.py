@@ -49,7 +49,8 @@ def load_rule(folder: Path) -> BetaRule:
         schema, kind, hidden_size = described["schema"], described["kind"], int(described["hidden_size"])
         settings = dict(described["settings"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"`{path}` must describe a beta rule, but is broken ({error!r}); restore it.") from error
+        said = repr(error)[:200]  # of text that is no UTF-8 it holds all of it
+        raise DataError(f"`{path}` must describe a beta rule, but is broken ({said}); restore it.") from error
     if schema != _SCHEMA or kind not in RULES:
         raise DataError(f"`{path}` must be of schema {_SCHEMA} and a known kind, but is {schema}, {kind!r} instead.")
     try:

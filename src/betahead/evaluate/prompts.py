@@ -121,7 +121,7 @@ def training_sample(path: Path) -> Snapshot | None:
             raise ValueError("beta and log_ppl are not lists of one length")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{path} must hold the run's training prompts, but is broken ({error!r}); restore or remove it."
+            f"{path} must hold the run's training prompts, but is broken ({repr(error)[:200]}); restore or remove it."
         ) from None
     return Snapshot(progress=1.0, beta=beta, log_ppl=log_ppl)
 

@@ -207,3 +207,11 @@ def test_training_prompts_that_no_array_can_hold_are_refused(tmp_path, written):
     path.write_text(written)
     with pytest.raises(DataError, match="must hold the run's training prompts, but is broken"):
         training_sample(path)
+
+
+def test_a_training_sample_of_a_megabyte_that_is_no_text_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "training_prompts.json"
+    path.write_bytes(b"a" * 1_000_000 + b"\xff")
+    with pytest.raises(DataError) as caught:
+        training_sample(path)
+    assert len(str(caught.value)) < 500
