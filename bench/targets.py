@@ -139,29 +139,23 @@ TARGETS: tuple[Target, ...] = (
         side="least",
         figure=median_ratio("c-512-64-64", "fixed", "plain", "speed"),
     ),
-    Target(
-        title="(a) learned β beyond its counted operations, share of a fixed-β step",
-        bound=0.03,
-        side="most",
-        figure=dearer_than_counted("a-hh", "learned-policy", "fixed"),
-    ),
-    Target(
-        title="(a) learned β from the reference's PPL, share of a fixed-β step",
-        bound=0.02,
-        side="most",
-        figure=dearer("a-hh", "learned-reference", "fixed"),
-    ),
-    Target(
-        title="(c) learned β beyond its counted operations, share of a fixed-β step",
-        bound=0.03,
-        side="most",
-        figure=dearer_than_counted("c-512-64-64", "learned-policy", "fixed"),
-    ),
-    Target(
-        title="(c) learned β from the reference's PPL, share of a fixed-β step",
-        bound=0.02,
-        side="most",
-        figure=dearer("c-512-64-64", "learned-reference", "fixed"),
+    *(
+        target
+        for key, geometry in (("a", "a-hh"), ("c", "c-512-64-64"))
+        for target in (
+            Target(
+                title=f"({key}) learned β beyond its counted operations, share of a fixed-β step",
+                bound=0.03,
+                side="most",
+                figure=dearer_than_counted(geometry, "learned-policy", "fixed"),
+            ),
+            Target(
+                title=f"({key}) learned β from the reference's PPL, share of a fixed-β step",
+                bound=0.02,
+                side="most",
+                figure=dearer(geometry, "learned-reference", "fixed"),
+            ),
+        )
     ),
     Target(title="(d) time off the line in pairs", bound=0.10, side="most", figure=off_the_line),
     Target(

@@ -6,7 +6,7 @@ from betahead.compare.evidence import ClaimCell, Evidence
 from betahead.compare.markdown_measures import measure_parts
 from betahead.compare.markdown_paths import path_parts
 from betahead.compare.panel_records import IntervalRecord
-from betahead.compare.scope import HOLDS, Scope
+from betahead.compare.scope import LEADS, Scope, consequence
 from betahead.compare.tables import settled_by, shown, table
 
 
@@ -65,13 +65,8 @@ def _nothing(headroom: IntervalRecord) -> bool:
 
 
 def _scope(scope: Scope) -> str:
-    about = f"intervals and p-values are {HOLDS[scope]}"
-    return {
-        "configurations": f"Every final has a search of its own, which no other shares a point with: {about}.",
-        "pool": f"**Searches overlap in one pool**: {about}, and with others a verdict may turn.",
-        "search": f"**Every search saw the whole pool**: {about}. All finals of a method have the same pick, whose "
-        "luck is in none of them, and a placebo may have picked another configuration.",
-    }[scope]
+    lead = LEADS[scope] if scope == "configurations" else f"**{LEADS[scope]}**"
+    return f"{lead}{consequence(scope)}"
 
 
 # After a verdict that says something of more than these finals.

@@ -12,6 +12,24 @@ HOLDS: dict[Scope, str] = {
 }
 """For what the intervals and p-values hold, in words."""
 
+LEADS: dict[Scope, str] = {
+    "configurations": "Every final has a search of its own, which no other shares a point with",
+    "pool": "Searches overlap in one pool",
+    "search": "Every search saw the whole pool",
+}
+"""How the searches share the pool, in words."""
+
+
+def consequence(scope: Scope) -> str:
+    """What follows from `LEADS`, for whoever reads a finished comparison; it begins with the colon."""
+    warned = {
+        "configurations": ".",
+        "pool": ", and with others a verdict may turn.",
+        "search": ". All finals of a method have the same pick, whose luck is in no interval and no p-value, and a "
+        "placebo may have picked another configuration.",
+    }[scope]
+    return f": intervals and p-values are {HOLDS[scope]}{warned}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Searches:

@@ -1,6 +1,6 @@
 """The page of a comparison: verdicts in words first, then what they rest on."""
 
-from betahead.compare.scope import HOLDS, Scope, Searches
+from betahead.compare.scope import HOLDS, LEADS, Scope, Searches, consequence
 from betahead.report.evidence_file import EvidenceFile
 from betahead.report.facts import described, software_and_hardware
 from betahead.report.headroom import headroom
@@ -59,16 +59,7 @@ def _scope(evidence: EvidenceFile) -> Html | None:
     scope = evidence.values.get("scope", _scope_of_plan(evidence))
     if not isinstance(scope, str) or scope not in HOLDS:
         return None
-    about = f"intervals and p-values are {HOLDS[scope]}"
-    sentence = {
-        "configurations": f"Every final has a search of its own, which no other shares a point with: {about}.",
-        "pool": f"Searches overlap in one pool: {about}, and with others a verdict may turn.",
-        "search": (
-            f"Every search saw the whole pool: {about}. All finals of a method have the same pick, whose luck is in "
-            "no interval and no p-value, and a placebo may have picked another configuration."
-        ),
-    }[scope]
-    return element("p", sentence, class_="note")
+    return element("p", f"{LEADS[scope]}{consequence(scope)}", class_="note")
 
 
 def _scope_of_plan(evidence: EvidenceFile) -> Scope | None:
